@@ -1,0 +1,1 @@
+"""What users write and read: the four kinds, conditions, a worker's task and its result."""

@@ -1,0 +1,14 @@
+"""The manner all models share: camelCase on the wire, snake_case in code, immutable in memory."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Model(BaseModel):
+    """A frozen value, read from and written as camelCase JSON; fields it does not know are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    def wire(self) -> dict[str, object]:
+        """Return the value as Kubernetes writes it: camelCase keys, nothing that is null."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
