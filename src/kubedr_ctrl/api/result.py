@@ -124,7 +124,7 @@ class Result(Model):
 
     def _json(self, message: str, certificates: tuple[str, ...]) -> str:
         update = {"message": message, "certificates": certificates}
-        return self.model_copy(update=update).model_dump_json(by_alias=True, exclude_defaults=True)
+        return self.model_copy(update=update).model_dump_json(by_alias=True, exclude_none=True)
 
     @classmethod
     def decode(cls, text: str) -> Self | None:
