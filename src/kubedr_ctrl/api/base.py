@@ -7,7 +7,13 @@ from pydantic.alias_generators import to_camel
 class Model(BaseModel):
     """A frozen value, read from and written as camelCase JSON; fields it does not know are ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
 
     def wire(self) -> dict[str, object]:
         """Return the value as Kubernetes writes it: camelCase keys, nothing that is null."""
