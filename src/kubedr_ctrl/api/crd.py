@@ -93,9 +93,7 @@ def _structural(model: Any, *, defaults: bool = True) -> dict[str, Any]:
         if not isinstance(node, dict):
             return node
         if reference := node.get("$ref"):
-            return plain(
-                {**definitions[reference.rsplit("/", 1)[1]], **{k: v for k, v in node.items() if k != "$ref"}}
-            )
+            return plain({**definitions[reference.rsplit("/", 1)[1]], **{k: v for k, v in node.items() if k != "$ref"}})
         if alternatives := node.get("anyOf"):
             (only,) = (item for item in alternatives if item != {"type": "null"})
             return plain({**only, **{k: v for k, v in node.items() if k not in ("anyOf", "default")}})
@@ -130,9 +128,7 @@ def write(directory: Path) -> None:
     """Write one YAML file a kind into `directory`."""
     for kind in KINDS:
         plain = json.loads(json.dumps(definition(kind)))
-        (directory / f"{kind.NAMES.plural}.yaml").write_text(
-            yaml.safe_dump(plain, sort_keys=False, width=110)
-        )
+        (directory / f"{kind.NAMES.plural}.yaml").write_text(yaml.safe_dump(plain, sort_keys=False, width=110))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from kubedr_ctrl.api.base import Model
-from kubedr_ctrl.api.meta import Condition, ObjectMeta
+from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob
 from kubedr_ctrl.api.schema import Column, Names, rule, rules
 from kubedr_ctrl.api.task import Repository
 
@@ -50,7 +50,7 @@ class CaBundle(Model):
                 "has(self.configMap) != has(self.secret)",
                 "caBundle takes either configMap or secret, exactly one of them",
             )
-        )  # type: ignore[arg-type]
+        )
     )
 
     config_map: KeySelector | None = None
@@ -70,7 +70,7 @@ class BackupLocationSpec(Model):
                     "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
                     "url must be the S3 endpoint as http://host[:port] or https://host[:port], without the bucket",
                 ),
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ]
     """The S3 endpoint, such as https://s3.eu-central-1.amazonaws.com."""
@@ -86,7 +86,7 @@ class BackupLocationSpec(Model):
                     "bucketName must be a name that S3 accepts: 3 to 63 lower-case letters, digits, dots and "
                     "hyphens, beginning and ending with a letter or digit",
                 ),
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ]
     """The bucket; it is created if there is none."""
@@ -102,7 +102,7 @@ class BackupLocationSpec(Model):
                     "self.matches('^[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*/?$')",
                     "prefix must be a path inside the bucket such as clusters/prod, without a leading slash",
                 ),
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ] = ""
     """Path of the repository inside the bucket, so that several clusters can share one."""
@@ -139,8 +139,8 @@ class BackupLocationStatus(Model):
     """restic's ID of the repository."""
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
-    recorded: tuple[str, ...] = ()
-    """UIDs of Jobs whose outcome stands in this status while the Job may still be there."""
+    recorded: tuple[RecordedJob, ...] = ()
+    """Jobs whose outcome stands in this status while the Job may still be there."""
 
 
 class BackupLocation(Model):
@@ -153,9 +153,7 @@ class BackupLocation(Model):
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether backups can go there"),
             Column("Status", ".status.initStatus", "How the initialisation of the repository went"),
-            Column(
-                "Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"
-            ),
+            Column("Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"),
             Column("URL", ".spec.url", "The S3 endpoint"),
             Column("Bucket", ".spec.bucketName", "The bucket"),
             Column("Message", ".status.conditions[?(@.type=='Ready')].message", "Why it is so", priority=1),

@@ -85,3 +85,10 @@ def parse_ctime(text: str | None) -> datetime | None:
         return datetime.strptime(text or "", "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+class RecordedJob(Model):
+    """A Job whose outcome a status has taken in, until the Job itself says so too."""
+
+    name: str
+    uid: str

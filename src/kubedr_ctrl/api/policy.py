@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.duration import DURATION_PATTERN, parse_duration
-from kubedr_ctrl.api.meta import Condition, ObjectMeta, Time
+from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob, Time
 from kubedr_ctrl.api.names import MAX_POLICY_NAME
 from kubedr_ctrl.api.result import Outcome
 from kubedr_ctrl.api.schema import Column, Names, rule, rules
@@ -43,7 +43,7 @@ class MetadataBackupPolicySpec(Model):
                     "schedule must be a CronJob's: five fields (minute, hour, day of month, month, day of week) such "
                     "as '0 */6 * * *', or a macro such as @daily; a time zone goes into timeZone",
                 ),
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ]
     """When backups run, in the syntax of a CronJob's schedule."""
@@ -58,7 +58,7 @@ class MetadataBackupPolicySpec(Model):
                     "self == '' || (self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)'))",
                     "certsDir must be an absolute path on the control-plane node, such as /etc/kubernetes/pki",
                 )
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ] = ""
     """Directory of certificates on the control-plane node; where empty, certificates are not backed up."""
@@ -71,7 +71,7 @@ class MetadataBackupPolicySpec(Model):
                     "self.split(',').all(e, isURL(e.trim()) && url(e.trim()).getScheme() in ['http', 'https'])",
                     "etcdEndpoint must be a URL such as https://127.0.0.1:2379, or several, separated by commas",
                 )
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ] = "https://127.0.0.1:2379"
     """etcd as seen from a control-plane node; of several, separated by commas, the first that answers."""
@@ -92,7 +92,7 @@ class MetadataBackupPolicySpec(Model):
                     f"self.matches('{DURATION_PATTERN}') && duration(self) >= duration('10s')",
                     "backupTimeout must be a duration of 10s or more, such as 90s, 45m or 1h30m",
                 )
-            ),  # type: ignore[arg-type]
+            ),
         ),
     ] = "1h"
     """How long one backup may take before it counts as failed."""
@@ -157,8 +157,8 @@ class MetadataBackupPolicyStatus(Model):
     totals: Totals = Totals()
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
-    recorded: tuple[str, ...] = ()
-    """UIDs of Jobs that `totals` already counts while the Job may still be there."""
+    recorded: tuple[RecordedJob, ...] = ()
+    """Jobs that `totals` already counts while the Job may still be there."""
 
 
 class MetadataBackupPolicy(Model):
@@ -171,9 +171,7 @@ class MetadataBackupPolicy(Model):
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether all is well"),
             Column("Last", ".status.backupStatus", "How the latest backup went"),
-            Column(
-                "Last Success", ".status.lastSuccessfulBackup.time", "When a backup last succeeded", "date"
-            ),
+            Column("Last Success", ".status.lastSuccessfulBackup.time", "When a backup last succeeded", "date"),
             Column("Record", ".status.lastSuccessfulBackup.mbrName", "Record of the newest good backup"),
             Column("Schedule", ".spec.schedule", "When backups run"),
             Column("Suspended", ".spec.suspend", "Whether the schedule is paused", "boolean"),

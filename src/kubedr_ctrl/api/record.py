@@ -18,7 +18,7 @@ class MetadataBackupRecordSpec(Model):
                 "self == oldSelf",
                 "a record says what was backed up and cannot change: delete it if it is not wanted",
             )
-        )  # type: ignore[arg-type]
+        )
     )
 
     snapshot_id: Annotated[str, Field(min_length=8, max_length=64, pattern="^[0-9a-f]+$")]

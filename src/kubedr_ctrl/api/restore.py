@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from kubedr_ctrl.api.base import Model
-from kubedr_ctrl.api.meta import Condition, ObjectMeta
+from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob
 from kubedr_ctrl.api.result import Outcome
 from kubedr_ctrl.api.schema import Column, Names, rule, rules
 
@@ -16,7 +16,7 @@ class MetadataRestoreSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule("self == oldSelf", "a restore runs once and cannot change: create another MetadataRestore")
-        )  # type: ignore[arg-type]
+        )
     )
 
     mbr_name: Annotated[str, Field(min_length=1, max_length=253)]
@@ -36,8 +36,8 @@ class MetadataRestoreStatus(Model):
     """When the restore ended, as C's ctime writes it, in UTC."""
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
-    recorded: tuple[str, ...] = ()
-    """UIDs of Jobs whose outcome stands in this status while the Job may still be there."""
+    recorded: tuple[RecordedJob, ...] = ()
+    """Jobs whose outcome stands in this status while the Job may still be there."""
 
 
 class MetadataRestore(Model):
@@ -50,9 +50,7 @@ class MetadataRestore(Model):
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether the data is restored"),
             Column("Status", ".status.restoreStatus", "How the restore went"),
-            Column(
-                "Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"
-            ),
+            Column("Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"),
             Column("Record", ".spec.mbrName", "MetadataBackupRecord restored"),
             Column("PVC", ".spec.pvcName", "PersistentVolumeClaim it goes to"),
             Column("Message", ".status.conditions[?(@.type=='Ready')].message", "Why it is so", priority=1),

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic.config import JsonDict
+
 
 def rule(cel: str, message: str) -> dict[str, str]:
     """Return one validation rule: an expression in CEL that must hold, and what is said when it does not."""
     return {"rule": cel, "message": message}
 
 
-def rules(*items: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+def rules(*items: dict[str, str]) -> JsonDict:
     """Return the rules in the shape that a field's or a model's `json_schema_extra` takes."""
-    return {"x-kubernetes-validations": list(items)}
+    return {"x-kubernetes-validations": [dict(item) for item in items]}
 
 
 @dataclass(frozen=True)

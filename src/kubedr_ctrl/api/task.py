@@ -45,9 +45,7 @@ class Repository(Model):
     @property
     def address(self) -> str:
         """How restic names it: `s3:http://host:port/bucket[/prefix]`."""
-        return "/".join(
-            part for part in (f"s3:{self.url.rstrip('/')}", self.bucket, self.prefix.strip("/")) if part
-        )
+        return "/".join(part for part in (f"s3:{self.url.rstrip('/')}", self.bucket, self.prefix.strip("/")) if part)
 
 
 class _Task(Model):

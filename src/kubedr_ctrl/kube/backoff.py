@@ -17,7 +17,7 @@ class Backoff:
 
     def next(self) -> float:
         """Return the next wait in seconds."""
-        wait = min(self.first * 2 ** min(self.failures, 30), self.limit)
+        wait = min(self.first * 2.0 ** min(self.failures, 30), self.limit)
         self.failures += 1
         return wait * (1 - self.jitter * self.random.random())
 

@@ -77,9 +77,7 @@ class Client:
         """Create the object or bring the fields in `manifest` to their value (server-side apply)."""
         path = resource.path(namespace, manifest["metadata"]["name"])
         params = {"fieldManager": manager, "force": "true"}
-        return _decoded(
-            await self._request("PATCH", path, params=params, body=manifest, type_=APPLY_PATCH), resource
-        )
+        return _decoded(await self._request("PATCH", path, params=params, body=manifest, type_=APPLY_PATCH), resource)
 
     async def patch(
         self,
@@ -105,7 +103,7 @@ class Client:
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """Open a watch and yield its body, in which a pause of more than `silence` seconds is an error."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=silence)
-        async with self._response("WATCH", "GET", path, params=params, timeout=timeout) as response:
+        async with self._response("WATCH", "GET", path, params=params, limits=timeout) as response:
             if response.status >= 400:
                 raise error_from(response.status, await response.read(), response.headers.get("Retry-After"))
             yield response.content
@@ -121,7 +119,7 @@ class Client:
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT)
         async with self._response(
-            method, method, path, params=params, timeout=timeout, body=body, type_=type_
+            method, method, path, params=params, limits=timeout, body=body, type_=type_
         ) as response:
             answer = await response.read()
             if response.status >= 400:
@@ -136,7 +134,7 @@ class Client:
         path: str,
         *,
         params: Mapping[str, str] | None,
-        timeout: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout,
         body: Manifest | None = None,
         type_: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -156,7 +154,7 @@ class Client:
                     **await self._credentials.headers(),
                 },
                 ssl=self._credentials.tls() or True,
-                timeout=timeout,
+                timeout=limits,
             ) as response:
                 status = response.status
                 yield response

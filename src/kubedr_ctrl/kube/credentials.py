@@ -52,7 +52,7 @@ async def load_credentials() -> Credentials:
     """Return the credentials of KUBECONFIG where it is set, else those of the pod, else of ~/.kube/config."""
     configuration = Configuration()
     if not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").exists():
-        config.load_incluster_config(client_configuration=configuration)
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
         await config.load_kube_config(client_configuration=configuration)
     return Credentials(configuration)

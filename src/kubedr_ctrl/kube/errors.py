@@ -6,9 +6,7 @@ import msgspec
 class ApiError(Exception):
     """The server answered, and the answer is no."""
 
-    def __init__(
-        self, status: int, reason: str = "", message: str = "", retry_after: float | None = None
-    ) -> None:
+    def __init__(self, status: int, reason: str = "", message: str = "", retry_after: float | None = None) -> None:
         super().__init__(message or reason or f"HTTP {status}")
         self.status = status
         self.reason = reason

@@ -57,7 +57,7 @@ class Informer(Generic[T]):
         self.undecodable_lines = 0
         self.relists = 0
         self._client = client
-        self._resource = resource
+        self.resource = resource
         self._namespace = namespace
         self._selector = selector
         self._random = rng or random.Random()
@@ -96,7 +96,7 @@ class Informer(Generic[T]):
         token, version = "", ""
         while True:
             page = await self._client.list_page(
-                self._resource,
+                self.resource,
                 self._namespace,
                 selector=self._selector,
                 limit=PAGE_LIMIT,
@@ -126,7 +126,7 @@ class Informer(Generic[T]):
             "timeoutSeconds": str(self._random.randint(*WATCH_TIMEOUT)),
             "labelSelector": self._selector,
         }
-        path = self._resource.path(self._namespace)
+        path = self.resource.path(self._namespace)
         async with self._client.stream(path, params, silence=SILENCE) as content:
             async for line in split_lines(content.iter_any()):
                 self._take(line)
@@ -140,11 +140,11 @@ class Informer(Generic[T]):
 
     def _take(self, line: bytes) -> None:
         try:
-            event = decode_line(line, self._resource.decode)
+            event = decode_line(line, self.resource.decode)
         except Undecodable as error:
             self.undecodable_lines += 1
             self._version = ""
-            msg = f"watch of {self._resource.plural}: {error}"
+            msg = f"watch of {self.resource.plural}: {error}"
             raise Undecodable(msg) from error
         if isinstance(event, Bookmark):
             self._version = event.resource_version
@@ -157,9 +157,7 @@ class Informer(Generic[T]):
             item = event.object
             self._version = item.metadata.resource_version
             self.unreadable.pop(item.metadata.name, None)
-            self._tell(
-                self.store.drop(item.metadata.name) if event.type == "DELETED" else self.store.put(item)
-            )
+            self._tell(self.store.drop(item.metadata.name) if event.type == "DELETED" else self.store.put(item))
 
     def _take_unreadable(self, type_: str, entry: Unreadable) -> None:
         name = entry.metadata.name
@@ -171,7 +169,7 @@ class Informer(Generic[T]):
             self._log_unreadable(entry)
 
     def _log_unreadable(self, entry: Unreadable) -> None:
-        log.warning("%s/%s cannot be understood: %s", self._resource.plural, entry.metadata.name, entry.error)
+        log.warning("%s/%s cannot be understood: %s", self.resource.plural, entry.metadata.name, entry.error)
 
     def _tell(self, deltas: tuple[Delta[T], ...]) -> None:
         for delta in deltas:
@@ -181,11 +179,11 @@ class Informer(Generic[T]):
     def _failed(self, what: str, error: Exception) -> float:
         if not self._failing:
             self._failing = True
-            log.warning("%s %s; trying again until it can: %s", self._resource.plural, what, error)
+            log.warning("%s %s; trying again until it can: %s", self.resource.plural, what, error)
         retry_after = getattr(error, "retry_after", None) or 0.0
         return max(self._backoff.next(), min(retry_after, 60.0))
 
     def _readable_again(self) -> None:
         if self._failing:
             self._failing = False
-            log.info("%s can be read again", self._resource.plural)
+            log.info("%s can be read again", self.resource.plural)

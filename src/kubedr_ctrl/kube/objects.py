@@ -156,5 +156,7 @@ class CronJob(msgspec.Struct, rename="camel", frozen=True):
     spec: CronJobSpec = CronJobSpec()
 
 
-class Namespace(msgspec.Struct, frozen=True):
+class Named(msgspec.Struct, frozen=True):
+    """Any object of which only the metadata matters."""
+
     metadata: ObjectMeta

@@ -1,0 +1,146 @@
+"""Carries out what reconcilers plan: the one place where decisions become requests."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+
+from kubedr_ctrl.api.meta import ObjectMeta
+from kubedr_ctrl.api.names import DIAGNOSIS_ANNOTATION
+from kubedr_ctrl.kube.client import Client
+from kubedr_ctrl.kube.codec import Resource
+from kubedr_ctrl.kube.errors import AlreadyExists, Forbidden, Invalid, NotFound
+from kubedr_ctrl.kube.patch import merge_diff
+from kubedr_ctrl.kube.store import Store
+from kubedr_ctrl.reconcilers.plan import (
+    Action,
+    Announce,
+    AnyStatus,
+    ApplyCronJob,
+    CreateJob,
+    DeleteJob,
+    DeleteRecord,
+    EndJob,
+    Plan,
+    SetFinalizers,
+    SetStatus,
+)
+from kubedr_ctrl.resources import CRONJOBS, JOBS, RECORDS
+from kubedr_ctrl.results.events import Events
+
+log = logging.getLogger(__name__)
+
+FIELD_MANAGER = "kubedr-controller"
+
+
+class Reconcilable(Protocol):
+    """A resource of ours."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """The resource's metadata."""
+
+    @property
+    def status(self) -> AnyStatus:
+        """The status as it was read."""
+
+
+R = TypeVar("R", bound=Reconcilable)
+O = TypeVar("O")  # noqa: E741 - what was observed
+
+
+class Reconciliation(Generic[R, O]):
+    """One kind's loop body: observe, decide, carry out."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        resource: Resource[R],
+        store: Store[R],
+        events: Events,
+        *,
+        observe: Callable[[R], O],
+        reconcile: Callable[[O, datetime], Plan],
+        rejected: Callable[[O, str, datetime], Plan] | None = None,
+    ) -> None:
+        """`rejected` decides anew when the API server refuses, for good, what `reconcile` wanted."""
+        self._client = client
+        self._namespace = namespace
+        self._resource = resource
+        self._store = store
+        self._events = events
+        self._observe = observe
+        self._reconcile = reconcile
+        self._rejected = rejected
+
+    async def process(self, name: str) -> float | None:
+        """Reconcile the resource of that name; return when it wants to be looked at again, in seconds."""
+        item = self._store.get(name)
+        if item is None:
+            return None
+        observed = self._observe(item)
+        plan = self._reconcile(observed, datetime.now(UTC))
+        try:
+            await self._carry_out(item, plan)
+        except (Invalid, Forbidden) as error:
+            if self._rejected is None:
+                raise
+            plan = self._rejected(observed, str(error), datetime.now(UTC))
+            await self._carry_out(item, plan)
+        return plan.look_again
+
+    async def _carry_out(self, item: R, plan: Plan) -> None:
+        version = item.metadata.resource_version
+        for action in plan.actions:
+            version = await self._act(item, action, version)
+
+    async def _act(self, item: R, action: Action, version: str) -> str:
+        """Carry out one action; return the version of `item` after it."""
+        client, namespace, name = self._client, self._namespace, item.metadata.name
+        match action:
+            case ApplyCronJob(manifest):
+                await client.apply(CRONJOBS, namespace, manifest, manager=FIELD_MANAGER)
+                log.info("CronJob %s follows policy %s", manifest["metadata"]["name"], name)
+            case CreateJob(manifest):
+                with suppress(AlreadyExists):
+                    await client.create(JOBS, namespace, manifest)
+                    log.info("Job %s created for %s %s", manifest["metadata"]["name"], self._resource.kind, name)
+            case EndJob(job, uid, diagnosis, after):
+                patch = {
+                    "metadata": {"uid": uid, "annotations": {DIAGNOSIS_ANNOTATION: diagnosis}},
+                    "spec": {"activeDeadlineSeconds": after},
+                }
+                with suppress(NotFound):
+                    await client.patch(JOBS, namespace, job, patch)
+                    log.warning("Job %s ended, as it cannot come to anything: %s", job, diagnosis)
+            case DeleteJob(job, uid):
+                with suppress(NotFound):
+                    await client.delete(JOBS, namespace, job, uid=uid)
+            case DeleteRecord(record, uid):
+                with suppress(NotFound):
+                    await client.delete(RECORDS, namespace, record, uid=uid)
+                    log.info("MetadataBackupRecord %s deleted, as policy %s keeps no more", record, name)
+            case Announce(reason, message):
+                await self._events.create(
+                    self._resource.kind,
+                    name,
+                    item.metadata.uid,
+                    reason=reason,
+                    message=message,
+                    failed=True,
+                    identity=item.metadata.uid,
+                )
+            case SetFinalizers(finalizers):
+                meta = {"resourceVersion": version, "finalizers": list(finalizers)}
+                patched = await client.patch(self._resource, namespace, name, {"metadata": meta})
+                return patched.metadata.resource_version
+            case SetStatus(status):
+                body = {
+                    "metadata": {"resourceVersion": version},
+                    "status": merge_diff(item.status.wire(), status.wire()),
+                }
+                patched = await client.patch(self._resource, namespace, name, body, subresource="status")
+                return patched.metadata.resource_version
+        return version

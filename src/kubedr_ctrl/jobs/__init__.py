@@ -1,0 +1,1 @@
+"""Manifests of the CronJob and the Jobs, one file an operation."""

@@ -1,0 +1,1 @@
+"""Decisions: `reconcile(observed, now) -> Plan`, pure, one file a kind."""

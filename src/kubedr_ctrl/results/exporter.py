@@ -1,0 +1,103 @@
+"""The consumer that shows results as Prometheus metrics.
+
+Counters are set from the totals in the policies' status, never counted here: at start they are right as soon
+as the cache is, and a restart neither loses nor repeats. A result is acknowledged once the cached status that
+the series were set from includes it.
+"""
+
+from aioprometheus.collectors import Registry
+
+from kubedr_ctrl import __version__
+from kubedr_ctrl.api.location import BackupLocation, InitStatus
+from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicy
+from kubedr_ctrl.api.result import Operation, Outcome
+from kubedr_ctrl.kube.controller import NotYet
+from kubedr_ctrl.kube.store import Change, Delta, Store
+from kubedr_ctrl.results.harvest import JobKey
+from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram
+from kubedr_ctrl.results.source import ResultSource
+
+
+class Exporter:
+    """Keeps the series of all policies and locations equal to their status."""
+
+    name = "exporter"
+
+    def __init__(self, registry: Registry, source: ResultSource, policies: Store[MetadataBackupPolicy]) -> None:
+        self._source = source
+        self._policies = policies
+        self._size = Gauge(registry, "kubedr_backup_size_bytes", "Size of the backup in bytes.")
+        self._added = Gauge(
+            registry, "kubedr_backup_data_added_bytes", "Bytes that the last successful backup added to the repository."
+        )
+        self._backups = Counter(registry, "kubedr_num_backups", "Total number of backups.")
+        self._successful = Counter(registry, "kubedr_num_successful_backups", "Total number of successful backups.")
+        self._failed = Counter(registry, "kubedr_num_failed_backups", "Total number of failed backups.")
+        self._duration = Histogram(
+            registry,
+            "kubedr_backup_duration_seconds",
+            "Time (seconds) taken for the backup.",
+            tuple(map(float, DURATION_BUCKETS)),
+        )
+        self._last_success = Gauge(
+            registry,
+            "kubedr_backup_last_success_timestamp_seconds",
+            "When a backup last succeeded, in seconds since 1970.",
+        )
+        self._last_status = Gauge(
+            registry, "kubedr_backup_last_status", "Whether the latest backup succeeded (1) or failed (0)."
+        )
+        self._location = Gauge(
+            registry,
+            "kubedr_location_ready",
+            "Whether the repository of the BackupLocation is initialized (1) or not (0).",
+        )
+        Gauge(registry, "kubedr_build_info", "The controller's version, as a label; always 1.").set(
+            {"version": __version__}, 1
+        )
+
+    async def consume(self, key: JobKey) -> None:
+        """Return once the series include the result of `key`."""
+        if key.operation is not Operation.BACKUP:
+            return
+        policy = self._policies.get(key.owner)
+        if policy is not None and any(entry.uid == key.uid for entry in policy.status.recorded):
+            self.show_policy(policy)
+            return
+        if policy is not None and await self._source.unrecorded_job(key.name, key.uid) is not None:
+            raise NotYet
+
+    def on_policy(self, delta: Delta[MetadataBackupPolicy]) -> None:
+        """Follow a policy's status; the series of a deleted policy go away."""
+        if delta.change is not Change.DELETED:
+            self.show_policy(delta.object)
+            return
+        labels = {"policyName": delta.object.metadata.name}
+        for series in (
+            self._size, self._added, self._backups, self._successful, self._failed, self._duration,
+            self._last_success, self._last_status,
+        ):  # fmt: skip
+            series.remove(labels)
+
+    def on_location(self, delta: Delta[BackupLocation]) -> None:
+        """Follow a location's status."""
+        labels = {"locationName": delta.object.metadata.name}
+        if delta.change is Change.DELETED:
+            self._location.remove(labels)
+        else:
+            self._location.set(labels, delta.object.status.init_status is InitStatus.COMPLETED)
+
+    def show_policy(self, policy: MetadataBackupPolicy) -> None:
+        """Set the policy's series from its status."""
+        labels = {"policyName": policy.metadata.name}
+        totals, last = policy.status.totals, policy.status.last_successful_backup
+        self._backups.set(labels, totals.backups)
+        self._successful.set(labels, totals.successful)
+        self._failed.set(labels, totals.failed)
+        self._duration.set(labels, totals.duration_bucket_counts, totals.duration_seconds_sum)
+        if policy.status.backup_status is not None:
+            self._last_status.set(labels, policy.status.backup_status is Outcome.COMPLETED)
+        if last is not None:
+            self._size.set(labels, last.total_bytes_processed)
+            self._added.set(labels, last.data_added)
+            self._last_success.set(labels, last.time.timestamp())
