@@ -139,7 +139,7 @@ class Reconciliation(Generic[R, O]):
             case SetStatus(status):
                 body = {
                     "metadata": {"resourceVersion": version},
-                    "status": merge_diff(item.status.wire(), status.wire()),
+                    "status": merge_diff(item.status.given(), status.wire()),
                 }
                 patched = await client.patch(self._resource, namespace, name, body, subresource="status")
                 return patched.metadata.resource_version

@@ -18,3 +18,7 @@ class Model(BaseModel):
     def wire(self) -> dict[str, object]:
         """Return the value as Kubernetes writes it: camelCase keys, nothing that is null."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def given(self) -> dict[str, object]:
+        """Return what was there when the value was read, without the defaults that were filled in."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)

@@ -30,7 +30,7 @@ REPOSITORY_ANNOTATION = f"{GROUP}/repository"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
 """On CronJobs: a hash of what was applied, so that an edit of the policy is told from an edit by hand."""
 
-JOB_FINALIZER = f"results.finalizers.{GROUP}"
+JOB_FINALIZER = f"{GROUP}/result"
 RECORD_FINALIZER = f"mbr.finalizers.{GROUP}"
 LOCATION_FINALIZER = f"location.finalizers.{GROUP}"
 

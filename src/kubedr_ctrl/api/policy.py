@@ -65,7 +65,7 @@ class MetadataBackupPolicySpec(Model):
     etcd_endpoint: Annotated[
         str,
         Field(
-            max_length=2048,
+            max_length=1024,
             json_schema_extra=rules(
                 rule(
                     "self.split(',').all(e, isURL(e.trim()) && url(e.trim()).getScheme() in ['http', 'https'])",

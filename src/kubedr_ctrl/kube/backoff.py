@@ -12,14 +12,14 @@ class Backoff:
     limit: float
     jitter: float = 0.3
     """Up to this part of a wait is taken off at random, so that many clients do not come back as one."""
-    random: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
     failures: int = 0
 
     def next(self) -> float:
         """Return the next wait in seconds."""
         wait = min(self.first * 2.0 ** min(self.failures, 30), self.limit)
         self.failures += 1
-        return wait * (1 - self.jitter * self.random.random())
+        return wait * (1 - self.jitter * self.rng.random())
 
     def reset(self) -> None:
         """Begin anew, as something worked."""

@@ -51,10 +51,11 @@ class Credentials:
 async def load_credentials() -> Credentials:
     """Return the credentials of KUBECONFIG where it is set, else those of the pod, else of ~/.kube/config."""
     configuration = Configuration()
-    if not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").exists():
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig and (SERVICE_ACCOUNT / "token").exists():
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
-        await config.load_kube_config(client_configuration=configuration)
+        await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
     return Credentials(configuration)
 
 

@@ -61,7 +61,7 @@ class Informer(Generic[T]):
         self._namespace = namespace
         self._selector = selector
         self._random = rng or random.Random()
-        self._backoff = Backoff(first=0.8, limit=30.0, random=self._random)
+        self._backoff = Backoff(first=0.8, limit=30.0, rng=self._random)
         self._handlers: list[Callable[[Delta[T]], None]] = []
         self._version = ""
         self._failing = False

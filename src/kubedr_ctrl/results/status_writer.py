@@ -8,7 +8,6 @@ from kubedr_ctrl.api.location import BackupLocation
 from kubedr_ctrl.api.meta import RecordedJob
 from kubedr_ctrl.api.names import API_VERSION, APP, APP_LABEL, LOCATION_ANNOTATION, RECORD_FINALIZER, record_name
 from kubedr_ctrl.api.policy import MetadataBackupPolicy
-from kubedr_ctrl.api.record import MetadataBackupRecordStatus
 from kubedr_ctrl.api.restore import MetadataRestore
 from kubedr_ctrl.api.result import Operation, Snapshot
 from kubedr_ctrl.kube.client import Client
@@ -63,7 +62,7 @@ class StatusWriter:
         wanted = reflect(owner.status, harvest).model_copy(update={"recorded": recorded})
         patch = {
             "metadata": {"resourceVersion": owner.metadata.resource_version},
-            "status": merge_diff(owner.status.wire(), wanted.wire()),
+            "status": merge_diff(owner.status.given(), wanted.wire()),
         }
         await self._client.patch(resource, self._namespace, key.owner, patch, subresource="status")
 
@@ -88,5 +87,5 @@ class StatusWriter:
         }
         with suppress(AlreadyExists):
             await self._client.create(RECORDS, self._namespace, manifest)
-        status = merge_diff(MetadataBackupRecordStatus().wire(), describe_record(harvest.result, snapshot).wire())
+        status = describe_record(harvest.result, snapshot).wire()
         await self._client.patch(RECORDS, self._namespace, name, {"status": status}, subresource="status")
