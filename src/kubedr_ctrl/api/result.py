@@ -5,7 +5,7 @@ at most `MAX_RESULT_BYTES`. `Result.decode` is how the controller reads it back.
 """
 
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Literal, Self
 
 from kubedr_ctrl.api.base import Model
@@ -62,6 +62,20 @@ class Reason(StrEnum):
     NO_REPORT = "NoReport"
 
 
+class ExitCode(IntEnum):
+    """How the worker's process ends, so that the Job knows whether another pod may do better."""
+
+    COMPLETED = 0
+    FAILED = 1
+    """It would fail again."""
+    RETRY = 75
+    """It may go better later: EX_TEMPFAIL of sysexits.h."""
+
+
+MENDABLE = frozenset({Reason.S3_UNREACHABLE, Reason.ETCD_UNREACHABLE, Reason.REPOSITORY_LOCKED, Reason.TERMINATED})
+"""Reasons that may be gone when the operation is tried again."""
+
+
 class Snapshot(Model):
     """What restic says of a backup it completed."""
 
@@ -106,6 +120,13 @@ class Result(Model):
     def completed(self) -> bool:
         """Whether the operation did all that it was asked for."""
         return self.outcome is Outcome.COMPLETED
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How the worker's process ends with this Result."""
+        if self.completed:
+            return ExitCode.COMPLETED
+        return ExitCode.RETRY if self.reason in MENDABLE else ExitCode.FAILED
 
     def encode(self) -> str:
         """Return the JSON text of the Result, at most `MAX_RESULT_BYTES` when encoded as UTF-8.
