@@ -130,9 +130,9 @@ def current() -> Cluster:
 
 
 def _create() -> S3:
+    _delete_node()
     node_image = images.node_image()
     binaries.ensure(*binaries.FOR_PEOPLE, "kind")
-    _delete_node()
     gateway = docker.create_network()
     config = {
         "kind": "Cluster",

@@ -53,7 +53,8 @@ def bootstrap(suite: str, archive: Path) -> None:
             "this machine reaches no image registry and is not a Debian one: nothing to make images from"
         )
     with step(f"bootstrap Debian {suite}"):
-        run("mmdebstrap", "--variant=minbase", "--mode=root", suite, archive, f"deb {mirror} {suite} main")
+        slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")]
+        run("mmdebstrap", "--variant=minbase", "--mode=root", *slim, suite, archive, f"deb {mirror} {suite} main")
 
 
 @cache

@@ -16,8 +16,6 @@ from e2e import debian, machine
 from e2e.machine import CACHE, DOCKER, DOCKER_SOCKET, RUN, environment, run, step
 
 NETWORK = "kubedr"
-_BRIDGE = "kubedr0"
-_RULE = ("iif", _BRIDGE, "unreachable")
 
 # Docker grants a privileged container every capability the kernel knows, and runc fails where the machine itself
 # was not given CAP_SYS_RESOURCE.
@@ -49,11 +47,12 @@ def start() -> None:
     if _answers():
         return
     debian.unpack(DOCKER.parent, "docker.io", "docker-cli", "docker-buildx", "containerd", "runc", "libdevmapper1.02.1")
-    debian.install("ip", "iproute2")
     RUN.mkdir(parents=True, exist_ok=True)
     runc = RUN / "runc"
     runc.write_text(_RUNC)
     runc.chmod(0o755)
+    plugins = {"cliPluginsExtraDirs": [f"{DOCKER}/libexec/docker/cli-plugins"]}
+    (RUN / "config.json").write_text(json.dumps(plugins))
     libraries = f"{DOCKER}/lib/x86_64-linux-gnu:{DOCKER.parent}/lib/x86_64-linux-gnu"
     with step("start a private Docker daemon"):
         machine.start(
@@ -82,29 +81,29 @@ def stop() -> None:
 
 def create_network() -> str:
     """Have the cluster's network and return the address at which containers reach this machine."""
-    if not run("docker", "network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$"):
-        run("docker", "network", "create", f"--opt=com.docker.network.bridge.name={_BRIDGE}", NETWORK)
-    if machine.alive("dockerd"):
-        # Nothing leaves the machine, and says so at once: an address of a Service that kube-proxy has not programmed
-        # yet would be sent to the machine's own network.
-        Path(f"/proc/sys/net/ipv4/conf/{_BRIDGE}/forwarding").write_text("1")
-        if _BRIDGE not in run("ip", "rule"):
-            run("ip", "rule", "add", *_RULE)
+    if not _has_network():
+        run("docker", "network", "create", NETWORK)
     [network] = json.loads(run("docker", "network", "inspect", NETWORK))
     return str(network["IPAM"]["Config"][0]["Gateway"])
 
 
 def remove_network() -> None:
-    """Take the network and its routing rule away."""
-    if run("docker", "network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$"):
+    """Take the network away."""
+    if _has_network():
         run("docker", "network", "rm", NETWORK)
-    if machine.alive("dockerd") and _BRIDGE in run("ip", "rule"):
-        run("ip", "rule", "del", *_RULE)
 
 
 def has_image(tag: str) -> bool:
     """Say whether the daemon has an image."""
     return bool(run("docker", "image", "ls", "--quiet", tag))
+
+
+def forget_others(tag: str) -> None:
+    """Remove what an image's repository holds beside it: earlier builds."""
+    repository = tag.partition(":")[0]
+    for other in run("docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", repository).split():
+        if other != tag:
+            run("docker", "image", "rm", other)
 
 
 def registry_has(tag: str) -> bool:
@@ -145,6 +144,10 @@ def build(tag: str, context: Path, containerfile: Path, *, target: str = "", bas
         *([f"--secret=id=ca-certificates,src={authorities}"] if authorities else []),
         *(f"--build-arg=BASE={base}", context),
     )
+
+
+def _has_network() -> bool:
+    return bool(run("docker", "network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$"))
 
 
 def _answers() -> bool:

@@ -25,6 +25,7 @@ def controller_image() -> str:
         base = docker.debian_image("trixie")
         with step(f"build {tag}"):
             docker.build(tag, REPOSITORY, REPOSITORY / "Containerfile", base=base)
+            docker.forget_others(tag)
     return tag
 
 
@@ -58,6 +59,7 @@ def node_image() -> str:
         )
         (context / "version").write_text(KUBERNETES)
         docker.build(tag, context, context / "Containerfile", target="node", base=base)
+        docker.forget_others(tag)
     return tag
 
 

@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
         "PATH": ":".join(map(str, path)),
         "KUBECONFIG": str(KUBECONFIG),
         "DOCKER_BUILDKIT": "1",
-        **({"DOCKER_HOST": f"unix://{DOCKER_SOCKET}"} if private else {}),
+        **({"DOCKER_HOST": f"unix://{DOCKER_SOCKET}", "DOCKER_CONFIG": str(RUN)} if private else {}),
     }
 
 
