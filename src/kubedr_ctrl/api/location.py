@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob
-from kubedr_ctrl.api.schema import Column, Names, rule, rules
+from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 from kubedr_ctrl.api.task import Repository
 
 
@@ -90,7 +90,7 @@ class BackupLocationSpec(Model):
         ),
     ]
     """The bucket; it is created if there is none."""
-    credentials: Annotated[str, Field(min_length=1, max_length=253)]
+    credentials: Annotated[str, NAME]
     """Name of the Secret with the keys access_key, secret_key and restic_repo_password."""
     prefix: Annotated[
         str,

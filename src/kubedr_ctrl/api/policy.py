@@ -9,7 +9,7 @@ from kubedr_ctrl.api.duration import DURATION_PATTERN, parse_duration
 from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob, Time
 from kubedr_ctrl.api.names import MAX_POLICY_NAME
 from kubedr_ctrl.api.result import Outcome
-from kubedr_ctrl.api.schema import Column, Names, rule, rules
+from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 
 MASTER_NODE_LABEL_OPTION = "master-node-label-name"
 
@@ -30,7 +30,7 @@ DURATION_BUCKETS = (
 class MetadataBackupPolicySpec(Model):
     """What is backed up, where to and when."""
 
-    destination: Annotated[str, Field(min_length=1, max_length=253)]
+    destination: Annotated[str, NAME]
     """Name of the BackupLocation that backups go to."""
     schedule: Annotated[
         str,
@@ -75,7 +75,7 @@ class MetadataBackupPolicySpec(Model):
         ),
     ] = "https://127.0.0.1:2379"
     """etcd as seen from a control-plane node; of several, separated by commas, the first that answers."""
-    etcd_creds: Annotated[str, Field(min_length=1, max_length=253)] = "etcd-creds"
+    etcd_creds: Annotated[str, NAME] = "etcd-creds"
     """Name of the Secret with the keys ca.crt, client.crt and client.key."""
     options: dict[str, Annotated[str, Field(max_length=1024)]] = {}
     """Further settings by name: master-node-label-name is the label of the nodes that run backups."""

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.meta import Condition, ObjectMeta, Time
-from kubedr_ctrl.api.schema import Column, Names, rule, rules
+from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 
 
 class MetadataBackupRecordSpec(Model):
@@ -23,9 +23,9 @@ class MetadataBackupRecordSpec(Model):
 
     snapshot_id: Annotated[str, Field(min_length=8, max_length=64, pattern="^[0-9a-f]+$")]
     """restic's ID of the snapshot, its first 8 characters."""
-    policy: Annotated[str, Field(min_length=1, max_length=253)]
+    policy: Annotated[str, NAME]
     """Name of the MetadataBackupPolicy that made the backup."""
-    backuploc: Annotated[str, Field(min_length=1, max_length=253)]
+    backuploc: Annotated[str, NAME]
     """Name of the BackupLocation that holds it."""
 
 

@@ -2,12 +2,12 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.meta import Condition, ObjectMeta, RecordedJob
 from kubedr_ctrl.api.result import Outcome
-from kubedr_ctrl.api.schema import Column, Names, rule, rules
+from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 
 
 class MetadataRestoreSpec(Model):
@@ -19,9 +19,9 @@ class MetadataRestoreSpec(Model):
         )
     )
 
-    mbr_name: Annotated[str, Field(min_length=1, max_length=253)]
+    mbr_name: Annotated[str, NAME]
     """Name of the MetadataBackupRecord to restore."""
-    pvc_name: Annotated[str, Field(min_length=1, max_length=253)]
+    pvc_name: Annotated[str, NAME]
     """Name of the PersistentVolumeClaim that receives data/etcd-snapshot.db and data/certificates/."""
 
 

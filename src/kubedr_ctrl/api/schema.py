@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from pydantic import Field
 from pydantic.config import JsonDict
 
 
@@ -14,6 +16,19 @@ def rule(cel: str, message: str) -> dict[str, str]:
 def rules(*items: dict[str, str]) -> JsonDict:
     """Return the rules in the shape that a field's or a model's `json_schema_extra` takes."""
     return {"x-kubernetes-validations": [dict(item) for item in items]}
+
+
+NAME: Any = Field(
+    min_length=1,
+    max_length=253,
+    json_schema_extra=rules(
+        rule(
+            "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+            "this must be the name of an object: lower-case letters, digits, hyphens and dots",
+        )
+    ),
+)
+"""A field that names another object in the same namespace."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import aiohttp
 
 from kubedr_ctrl.kube.codec import DECODE_ERRORS, Page, Resource, decode_page
 from kubedr_ctrl.kube.credentials import Credentials
-from kubedr_ctrl.kube.errors import Undecodable, Unreachable, error_from
+from kubedr_ctrl.kube.errors import Silent, Undecodable, Unreachable, error_from
 from kubedr_ctrl.kube.objects import Object
 
 T = TypeVar("T", bound=Object)
@@ -141,7 +141,7 @@ class Client:
         if self._session is None:
             msg = "the client is used outside of its 'async with' block"
             raise RuntimeError(msg)
-        status = 0
+        answered = False
         try:
             async with self._session.request(
                 method,
@@ -156,13 +156,15 @@ class Client:
                 ssl=self._credentials.tls() or True,
                 timeout=limits,
             ) as response:
-                status = response.status
+                answered = True
+                self._on_request(verb, response.status)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            if not answered:
+                self._on_request(verb, 0)
             msg = f"{method} {path}: {str(error) or type(error).__name__}"
-            raise Unreachable(msg) from error
-        finally:
-            self._on_request(verb, status)
+            silent = answered and isinstance(error, TimeoutError)
+            raise Silent(msg) if silent else Unreachable(msg) from error
 
 
 def _decoded(body: bytes, resource: Resource[T]) -> T:

@@ -55,6 +55,10 @@ class Unreachable(Exception):
     """No answer: refused, cut, or silent for too long. A write may or may not have been applied."""
 
 
+class Silent(Unreachable):
+    """The server answered, and then said nothing for too long: idle, or half open."""
+
+
 class Undecodable(Exception):
     """The server sent something that is no JSON, or not of the shape that was asked for."""
 

@@ -3,7 +3,7 @@
 - A list is read in pages, a watch goes on from the list's version; bookmarks move the version on.
 - Too old a version, in the status line or inside the stream, means: list anew.
 - A server in trouble is left alone for 0.8 s, doubling up to 30 s; the version is kept, so nothing is missed.
-- A stream that is silent for longer than bookmarks allow is taken for dead and resumed.
+- A stream that is silent for longer than bookmarks usually allow may be half open and is resumed.
 - What a list no longer has is a deletion; a new UID under an old name is a deletion and an addition.
 - A line that cannot be understood is logged and counted, and the next list puts right what it may have said.
 - Every wait has an end; nothing that the server does makes the loop spin.
@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Bookmark, Resource, Unreadable, decode_line
-from kubedr_ctrl.kube.errors import ApiError, Gone, NotFound, Undecodable, Unreachable, error_from
+from kubedr_ctrl.kube.errors import ApiError, Gone, NotFound, Silent, Undecodable, Unreachable, error_from
 from kubedr_ctrl.kube.lines import split_lines
 from kubedr_ctrl.kube.objects import Object
 from kubedr_ctrl.kube.store import Delta, Store
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=Object)
 
 PAGE_LIMIT = 500
 SILENCE = 90.0
-"""Seconds. API servers send a bookmark about once a minute."""
+"""Seconds. API servers send a bookmark about once a minute; on an idle cluster it can take twice as long."""
 WATCH_TIMEOUT = (300, 600)
 """Seconds after which the server ends a watch by itself; drawn at random, so that watches do not end as one."""
 SHORT_WATCH = 1.0
@@ -82,6 +82,8 @@ class Informer(Generic[T]):
                 self._version = ""
                 wait = self._backoff.next() if self._backoff.failures else 0.0
                 self._backoff.failures += 1
+            except Silent:
+                wait = 0.0
             except NotFound as error:
                 self._version = ""
                 wait = self._failed("is not served: is its CustomResourceDefinition installed?", error)

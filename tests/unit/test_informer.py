@@ -1,0 +1,240 @@
+"""The informer against a server that does what a real one does on bad days, by script."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from kubedr_ctrl.kube import informer as module
+from kubedr_ctrl.kube.client import Client
+from kubedr_ctrl.kube.codec import Resource
+from kubedr_ctrl.kube.informer import Informer
+from kubedr_ctrl.kube.objects import Job
+
+JOBS = Resource("batch", "v1", "jobs", "Job", msgspec.json.Decoder(Job).decode)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def job(name: str, version: int, uid: str = "u", **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": uid, "resourceVersion": str(version)}, "spec": spec}
+
+
+def line(type_: str, item: dict[str, Any]) -> bytes:
+    return json.dumps({"type": type_, "object": item}).encode() + b"\n"
+
+
+def listing(version: int, *items: dict[str, Any], more: str = "") -> Answer:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {"resourceVersion": str(version), "continue": more}, "items": items})
+
+    return answer
+
+
+def refusal(status: int, **headers: str) -> Answer:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"code": status, "message": "no"}, status=status, headers=headers)
+
+    return answer
+
+
+def stream(*chunks: bytes, cut: bool = False, hold: bool = False) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for chunk in chunks:
+            await response.write(chunk)
+        if hold:
+            await asyncio.sleep(30)
+        if cut and request.transport:
+            request.transport.abort()
+        return response
+
+    return answer
+
+
+class Script:
+    """Answers requests in order; the last answer repeats. Remembers what was asked."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked: list[dict[str, str]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(dict(request.query))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return await answer(request)
+
+    @property
+    def watched_from(self) -> list[str]:
+        return [query["resourceVersion"] for query in self.asked if "watch" in query]
+
+
+class Plain:
+    """Credentials for a server that wants none."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+    async def headers(self) -> dict[str, str]:
+        return {}
+
+    def tls(self) -> ssl.SSLContext | None:
+        return None
+
+
+@asynccontextmanager
+async def informing(*answers: Answer) -> AsyncIterator[tuple[Informer[Job], Script]]:
+    script = Script(*answers)
+    app = web.Application()
+    app.router.add_get("/apis/batch/v1/namespaces/ns/jobs", script.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    credentials: Any = Plain(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with Client(credentials, user_agent="test") as client:
+        informer = Informer(client, JOBS, "ns")
+        task = asyncio.create_task(informer.run())
+        try:
+            yield informer, script
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await runner.cleanup()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for is a state of many parts
+            await asyncio.sleep(0.01)
+
+
+def names(informer: Informer[Job]) -> set[str]:
+    return {item.metadata.name for item in informer.store}
+
+
+async def test_a_list_is_read_in_pages_and_watched_from_its_version() -> None:
+    answers = (
+        listing(7, job("a", 1), more="next"),
+        listing(7, job("b", 2)),
+        stream(line("ADDED", job("c", 8)), hold=True),
+    )
+    async with informing(*answers) as (informer, script):
+        await until(lambda: names(informer) == {"a", "b", "c"})
+    assert script.asked[1]["continue"] == "next"
+    assert script.watched_from == ["7"]
+
+
+async def test_a_bookmark_moves_the_version_on() -> None:
+    bookmark = line("BOOKMARK", {"metadata": {"resourceVersion": "99"}})
+    async with informing(listing(7), stream(bookmark), stream(hold=True)) as (_, script):
+        await until(lambda: len(script.watched_from) == 2)
+    assert script.watched_from == ["7", "99"]
+
+
+async def test_a_cut_watch_goes_on_where_it_was_and_a_cut_line_is_not_read() -> None:
+    half = line("ADDED", job("b", 9))[:30]
+    answers = (
+        listing(7),
+        stream(line("ADDED", job("a", 8)), half, cut=True),
+        stream(line("ADDED", job("b", 9)), hold=True),
+    )
+    async with informing(*answers) as (informer, script):
+        await until(lambda: names(informer) == {"a", "b"})
+    assert script.watched_from == ["7", "8"]
+
+
+@pytest.mark.parametrize("gone", [refusal(410), stream(line("ERROR", {"code": 410, "reason": "Expired"}))])
+async def test_too_old_a_version_lists_anew_and_tells_what_vanished(gone: Answer) -> None:
+    async with informing(listing(7, job("a", 1), job("b", 2)), gone, listing(20, job("b", 2)), stream(hold=True)) as (
+        informer,
+        script,
+    ):
+        await until(lambda: names(informer) == {"b"})
+        await until(lambda: script.watched_from == ["7", "20"])
+
+
+@pytest.mark.parametrize("trouble", [refusal(500), refusal(429), refusal(503)])
+async def test_trouble_keeps_the_version(trouble: Answer) -> None:
+    async with informing(listing(7, job("a", 1)), trouble, stream(line("ADDED", job("b", 8)), hold=True)) as (
+        informer,
+        script,
+    ):
+        await until(lambda: names(informer) == {"a", "b"})
+    assert script.watched_from == ["7", "7"]
+
+
+async def test_a_server_that_asks_for_patience_gets_it() -> None:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    async def busy(request: web.Request) -> web.StreamResponse:
+        times.append(loop.time())
+        return await (refusal(429, **{"Retry-After": "2"}) if len(times) == 1 else listing(7))(request)
+
+    async with informing(busy, busy, stream(hold=True)) as (informer, _):
+        await until(informer.synced.is_set)
+    assert times[1] - times[0] >= 2
+
+
+async def test_a_silent_stream_is_resumed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+    async with informing(listing(7), stream(hold=True), stream(line("ADDED", job("a", 8)), hold=True)) as (informer, _):
+        await until(lambda: names(informer) == {"a"})
+    assert not caplog.records
+
+
+async def test_a_server_that_closes_each_watch_at_once_is_not_hammered() -> None:
+    async with informing(listing(7), stream()) as (_, script):
+        await asyncio.sleep(2)
+    assert len(script.asked) <= 8
+
+
+async def test_a_server_that_calls_every_version_too_old_is_not_hammered() -> None:
+    async def always_gone(request: web.Request) -> web.StreamResponse:
+        return await (refusal(410) if "watch" in request.query else listing(7))(request)
+
+    async with informing(always_gone) as (_, script):
+        await asyncio.sleep(2)
+    assert len(script.asked) <= 10
+
+
+async def test_a_line_that_is_not_json_is_counted_and_put_right_by_a_list(caplog: pytest.LogCaptureFixture) -> None:
+    answers = listing(7), stream(b"{]\n", hold=True), listing(9, job("a", 8)), stream(hold=True)
+    async with informing(*answers) as (informer, _):
+        await until(lambda: names(informer) == {"a"})
+        assert informer.undecodable_lines == 1
+    assert sum("cannot be read" in record.message for record in caplog.records) == 1
+
+
+async def test_an_object_that_does_not_fit_disturbs_no_other() -> None:
+    bad = job("bad", 8, activeDeadlineSeconds="soon")
+    answers = listing(7, job("a", 1)), stream(line("ADDED", bad), line("ADDED", job("b", 9)), hold=True)
+    async with informing(*answers) as (informer, _):
+        await until(lambda: names(informer) == {"a", "b"})
+        assert set(informer.unreadable) == {"bad"}
+
+
+async def test_kinds_that_are_not_installed_yet_are_waited_for() -> None:
+    async with informing(refusal(404), listing(7, job("a", 1)), stream(hold=True)) as (informer, _):
+        await until(lambda: names(informer) == {"a"})
+
+
+async def test_handlers_hear_of_each_change_once() -> None:
+    told: list[tuple[str, str]] = []
+    answers = (
+        listing(7, job("a", 1)),
+        stream(
+            line("MODIFIED", job("a", 8)), line("MODIFIED", job("a", 9, uid="other")), line("DELETED", job("a", 10))
+        ),
+        stream(hold=True),
+    )
+    async with informing(*answers) as (informer, script):
+        informer.on_change(lambda delta: told.append((delta.change.value, delta.object.metadata.uid)))
+        await until(lambda: len(script.watched_from) == 2)
+    assert told == [("added", "u"), ("updated", "u"), ("deleted", "u"), ("added", "other"), ("deleted", "other")]
