@@ -56,7 +56,7 @@ from kubedr_ctrl.results.event_recorder import EventRecorder
 from kubedr_ctrl.results.events import Events
 from kubedr_ctrl.results.exporter import Exporter
 from kubedr_ctrl.results.harvest import has_ended, job_key
-from kubedr_ctrl.results.metrics import CONTENT_TYPE, Counter, Gauge, render
+from kubedr_ctrl.results.metrics import CONTENT_TYPE, Counter, Gauge, render, resident_memory_bytes
 from kubedr_ctrl.results.source import ResultSource
 from kubedr_ctrl.results.status_writer import StatusWriter
 from kubedr_ctrl.settings import Settings, load_settings
@@ -97,6 +97,7 @@ class App:
         self._channel = ResultChannel(
             source, [StatusWriter(client, source, settings.namespace), EventRecorder(source, events), exporter]
         )
+        self._memory = Gauge(registry, "process_resident_memory_bytes", "Resident memory size in bytes.")
         self._outstanding = Gauge(registry, "kubedr_results_outstanding", "Results that a consumer has yet to take in.")
 
         common = (client, settings.namespace)
@@ -155,6 +156,7 @@ class App:
         """Return what /metrics serves."""
         for consumer, count in self._channel.outstanding().items():
             self._outstanding.set({"consumer": consumer}, count)
+        self._memory.set({}, resident_memory_bytes())
         return render(self._registry)
 
     # What bears on what.

@@ -4,8 +4,10 @@ aioprometheus writes label values, HELP texts and numbers as they come. `Gauge` 
 place through which values pass: labels are escaped, and only numbers are let through.
 """
 
+import os
 from collections.abc import Mapping
 from itertools import accumulate
+from pathlib import Path
 
 from aioprometheus.collectors import Counter as _Counter
 from aioprometheus.collectors import Gauge as _Gauge
@@ -82,6 +84,11 @@ class Histogram(_Series):
         buckets.observations = sum(counts)
         buckets.sum = float(total)
         self._collector.set_value(_escaped(labels), buckets)
+
+
+def resident_memory_bytes() -> int:
+    """Return how much memory this process holds (RSS), from proc_pid_statm(5)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def render(registry: Registry) -> bytes:

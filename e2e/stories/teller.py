@@ -1,0 +1,132 @@
+"""What the stories have in common: resources with names of their own, waiting, and cleaning up."""
+
+import json
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import yaml
+
+from e2e.cluster import NAMESPACE, Cluster
+
+V = TypeVar("V")
+GROUP = "kubedr.catalogicsoftware.com"
+Object = dict[str, Any]
+
+
+class Teller:
+    """One story's share of the cluster."""
+
+    def __init__(self, cluster: Cluster, title: str) -> None:
+        self.cluster = cluster
+        self.name = "s-" + sha256(f"{title}{time.time()}".encode()).hexdigest()[:8]
+        self.bucket = f"e2e-{self.name}"
+        self.repository = f"s3:{cluster.s3.endpoint}/{self.bucket}"
+        self._created: list[str] = []
+        self.secret(self.name)
+
+    def kubectl(self, *args: str, given: str | None = None) -> str:
+        return self.cluster.kubectl("-n", NAMESPACE, *args, given=given)
+
+    def apply(self, kind: str, name: str, api_version: str = f"{GROUP}/v1alpha1", **body: Any) -> None:
+        document = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **body}
+        self.kubectl("apply", "-f", "-", given=yaml.safe_dump(document))
+        if (entry := f"{kind.lower()}/{name}") not in self._created:
+            self._created.append(entry)
+
+    def secret(self, name: str, **changes: str) -> None:
+        server = self.cluster.s3
+        data = {
+            "access_key": server.access_key,
+            "secret_key": server.secret_key,
+            "restic_repo_password": "correct horse",
+        }
+        self.apply("Secret", name, "v1", stringData={**data, **changes})
+
+    def location(self, **spec: Any) -> str:
+        wanted = {"url": self.cluster.s3.endpoint, "bucketName": self.bucket, "credentials": self.name}
+        self.apply("BackupLocation", self.name, spec={**wanted, **spec})
+        return self.name
+
+    def policy(self, **spec: Any) -> str:
+        self.apply("MetadataBackupPolicy", self.name, spec={"destination": self.name, "schedule": "0 0 1 1 *", **spec})
+        return self.name
+
+    def scheduled(self, **spec: Any) -> str:
+        """Create a location and a policy and wait until backups can run."""
+        self.location()
+        self.wait_ready("BackupLocation")
+        self.policy(**spec)
+        return self.wait_ready("MetadataBackupPolicy")
+
+    def backup_now(self, number: int = 1) -> str:
+        job = f"{self.name}-{number}"
+        self.kubectl("create", "job", job, f"--from=cronjob/{self.name}-backup-cronjob")
+        return job
+
+    def get(self, kind: str, name: str = "") -> Object:
+        item: Object = json.loads(self.kubectl("get", kind, name or self.name, "-o", "json"))
+        return item
+
+    def status(self, kind: str) -> Object:
+        status: Object = self.get(kind).get("status", {})
+        return status
+
+    def ready(self, kind: str) -> tuple[str, str, str]:
+        for condition in self.status(kind).get("conditions", []):
+            if condition["type"] == "Ready":
+                return condition["status"], condition["reason"], condition["message"]
+        return "", "", ""
+
+    def wait_ready(self, kind: str, status: str = "True", reason: str = "", timeout: float = 120) -> str:
+        """Wait until the condition Ready is so; return its message."""
+
+        def so() -> bool:
+            now = self.ready(kind)
+            return now[0] == status and reason in ("", now[1])
+
+        self.wait_for(so, lambda: f"{kind} to be {status} {reason}; it is {self.ready(kind)}", timeout)
+        return self.ready(kind)[2]
+
+    def recorded(self, job: str, timeout: float = 180) -> str:
+        """Wait until the Job's outcome is recorded; return the outcome."""
+        key = f"{GROUP}/recorded"
+        return self.wait_for(
+            lambda: str(self.get("job", job)["metadata"]["annotations"].get(key, "")),
+            lambda: f"{job} to be recorded: {self.kubectl('describe', 'pods', '-l', f'job-name={job}')[-3000:]}",
+            timeout,
+        )
+
+    def events(self, name: str = "") -> list[tuple[str, str, str]]:
+        """Return type, reason and message of our events on the story's resources, oldest first."""
+        selector = f"--field-selector=involvedObject.name={name or self.name},source=kubedr"
+        items = json.loads(self.kubectl("get", "events", selector, "-o", "json"))["items"]
+        items.sort(key=lambda event: event["metadata"]["creationTimestamp"])
+        return [(event["type"], event["reason"], event["message"]) for event in items]
+
+    def metric(self, name: str) -> float | None:
+        """Return the policy's sample of that metric, None if there is none."""
+        series = f'{name}{{policyName="{self.name}"}} '
+        for line in self.cluster.metrics().splitlines():
+            if line.startswith(series):
+                return float(line.removeprefix(series))
+        return None
+
+    def counters(self) -> tuple[float | None, ...]:
+        return tuple(self.metric(f"kubedr_num_{kind}backups") for kind in ("", "successful_", "failed_"))
+
+    def wait_for(self, value: Callable[[], V], what: Callable[[], str], timeout: float = 60) -> V:
+        deadline = time.monotonic() + timeout
+        while not (found := value()):
+            assert time.monotonic() < deadline, f"waited {timeout} s for {what()}"
+            time.sleep(0.2)
+        return found
+
+    def clean(self) -> None:
+        records = json.loads(self.kubectl("get", "mbr", "-o", "json"))["items"]
+        mine = [f"mbr/{item['metadata']['name']}" for item in records if item["spec"]["policy"] == self.name]
+        for record in mine:
+            # The bucket goes with the S3 server; nobody needs to wait until each snapshot is forgotten.
+            self.kubectl("patch", record, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        self.kubectl("delete", "--ignore-not-found", "--timeout=60s", *reversed(self._created), *mine)
