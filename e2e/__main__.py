@@ -1,4 +1,4 @@
-"""The bed's verbs, for the Makefile: up, down, env, image, tools."""
+"""The bed's verbs, for the Makefile: up, down, env, image, tools, and `with COMMAND ...` to run one in a bed."""
 
 import argparse
 import subprocess
@@ -11,9 +11,14 @@ def main() -> int:
     """Carry out one verb; say what went wrong in the words of the program that failed."""
     verbs = {"up": up, "down": cluster.down, "env": env, "image": image, "tools": tools}
     parser = argparse.ArgumentParser(prog="python -m e2e")
-    parser.add_argument("verb", choices=verbs)
+    parser.add_argument("verb", choices=[*verbs, "with"])
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="for with")
+    given = parser.parse_args()
     try:
-        verbs[parser.parse_args().verb]()
+        if given.verb == "with":
+            with cluster.bed():
+                return subprocess.run(given.command, check=False).returncode
+        verbs[given.verb]()
     except subprocess.CalledProcessError as error:
         print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1

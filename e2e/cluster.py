@@ -174,6 +174,7 @@ def _install(server: S3) -> Cluster:
         }
         cluster.kubectl("apply", "--filename=-", given=json.dumps(secret))
         cluster.kubectl("rollout", "status", "deployment/kubedr-controller", f"--namespace={NAMESPACE}", "--timeout=2m")
+        machine.wait("the controller's metrics", lambda: _answers(cluster), seconds=30)  # kube-proxy follows
     _STATE.touch(0o600)
     _STATE.write_text(json.dumps(asdict(cluster)))
     return cluster
@@ -212,6 +213,13 @@ def _delete_node() -> None:
 
 def _kind(*args: str, given: str | None = None) -> None:
     run("kind", *args, f"--name={_NAME}", given=given, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": docker.NETWORK})
+
+
+def _answers(cluster: Cluster) -> bool:
+    try:
+        return bool(cluster.metrics())
+    except OSError:
+        return False
 
 
 def _has_service_account() -> bool:

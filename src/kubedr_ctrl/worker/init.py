@@ -21,6 +21,8 @@ async def init(task: InitTask, environment: Environment) -> Report:
     created = await restic.run("--json", "-r", restic.address, "init")
     if created.exit_status == 0:
         return Report(repository_id=read_json(created.stdout)["id"])
+    if diagnosis:  # there was no bucket, hence no repository either
+        raise Failure(diagnosis.reason, created.message())
 
     opened = await restic.run("--json", "-r", restic.address, "--no-lock", "cat", "config")
     if opened.exit_status == 0:

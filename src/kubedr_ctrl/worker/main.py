@@ -6,7 +6,6 @@ help. SIGTERM and the task's own time limit end restic in an orderly way and are
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -99,9 +98,15 @@ async def perform(task: AnyTask, environment: Environment) -> Result:
         message=environment.redact(message),
         started=started,
         finished=datetime.now(UTC),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=_peak_rss(),
         **vars(report),
     )
+
+
+def _peak_rss() -> int:
+    """Return the most memory this program has had; getrusage would tell of what the process ran before, too."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 async def _operate(task: AnyTask, environment: Environment) -> Report:

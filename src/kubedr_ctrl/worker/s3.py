@@ -46,7 +46,7 @@ async def probe(repository: Repository, environment: Environment) -> Failure | N
     except S3Error as error:
         return _refused(repository, error)
     except (ServerError, InvalidResponseError) as error:
-        return _unreachable(repository, f"does not answer as S3 does: {error}")
+        return _unreachable(repository, f"does not answer as S3 does: {str(error)[:200]}")
     except HTTPError as error:
         return _unreachable(repository, _explain(error))
     return None

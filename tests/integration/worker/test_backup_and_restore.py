@@ -41,7 +41,7 @@ def put(etcd: Etcd, key: str, value: str) -> None:
 
 def revision_of(snapshot: Path) -> int:
     """Ask etcd's own tool, which fails on what is no snapshot."""
-    argv = [binary("etcdutl"), "snapshot", "status", snapshot, "--write-out=json"]
+    argv = [binary("etcdutl"), "snapshot", "status", str(snapshot), "--write-out=json"]
     revision: int = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)["revision"]
     return revision
 
