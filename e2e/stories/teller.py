@@ -124,9 +124,12 @@ class Teller:
         return found
 
     def clean(self) -> None:
+        """Delete what the story made, records first: they go once their snapshots are forgotten."""
+        self.secret(self.name)
+        kept = [entry for entry in self._created if entry.startswith(("backuplocation/", "secret/"))]
+        others = [entry for entry in self._created if entry not in kept]
         records = json.loads(self.kubectl("get", "mbr", "-o", "json"))["items"]
         mine = [f"mbr/{item['metadata']['name']}" for item in records if item["spec"]["policy"] == self.name]
-        for record in mine:
-            # The bucket goes with the S3 server; nobody needs to wait until each snapshot is forgotten.
-            self.kubectl("patch", record, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-        self.kubectl("delete", "--ignore-not-found", "--timeout=60s", *reversed(self._created), *mine)
+        for entries in (others, mine, kept):
+            if entries:
+                self.kubectl("delete", "--ignore-not-found", "--timeout=120s", *reversed(entries))

@@ -80,8 +80,21 @@ def test_etcd_credentials_that_are_missing_are_named(story: Teller) -> None:
 
 
 def test_a_certificates_directory_that_is_missing_is_told(story: Teller) -> None:
-    story.scheduled(certsDir="/no/such/directory", backupTimeout="10s")
-    assert story.recorded(story.backup_now(), timeout=500) == "Failed"
+    story.scheduled(certsDir="/no/such/directory")
+    job = story.backup_now()
+    story.wait_ready("MetadataBackupPolicy", "False", "VolumesNotReady")
+    assert story.recorded(job, timeout=200) == "Failed"
+    assert "cannot be mounted" in story.status("MetadataBackupPolicy")["backupErrorMessage"]
+
+
+def test_a_deadline_is_told(story: Teller) -> None:
+    story.scheduled()
+    job = story.backup_now()
+    story.kubectl("patch", f"job/{job}", "-p", '{"spec": {"activeDeadlineSeconds": 1}}')
+    assert story.recorded(job) == "Failed"
+    assert story.status("MetadataBackupPolicy")["backupErrorMessage"] == (
+        f"Job {job} did not end within 1 s and was stopped"
+    )
 
 
 def test_an_image_that_cannot_be_pulled_is_told(story: Teller) -> None:

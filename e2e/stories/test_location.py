@@ -11,7 +11,10 @@ def test_a_repository_that_is_there_is_the_documented_error_unless_it_is_adopted
     story.kubectl("delete", f"bl/{story.name}")
     story.location()
     story.wait_ready("BackupLocation", "False", "InitFailed")
-    message = f"Fatal: create key in repository at {story.repository} failed: repository master key and config already initialized"
+    message = (
+        f"Fatal: create key in repository at {story.repository} failed: "
+        "repository master key and config already initialized"
+    )
     status = story.status("BackupLocation")
     assert status["initStatus"] == "Failed"
     assert status["initErrorMessage"] == message + "\n"

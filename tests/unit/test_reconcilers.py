@@ -89,8 +89,12 @@ def a_job(name: str = "job", *, created: float = 0, recorded: str = "", ended: s
     return msgspec.json.decode(json.dumps(document), type=Job)
 
 
-def a_pod(job: str = "job", *, waiting: str = "", message: str = "", unschedulable: str = "") -> Pod:
+def a_pod(
+    job: str = "job", *, waiting: str = "", message: str = "", unschedulable: str = "", preparing: bool = False
+) -> Pod:
     conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unschedulable}]
+    if preparing:
+        conditions = [{"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": at(0)}]
     state = {"waiting": {"reason": waiting, "message": message}} if waiting else {}
     document = {
         "metadata": {
@@ -100,7 +104,7 @@ def a_pod(job: str = "job", *, waiting: str = "", message: str = "", unschedulab
         },
         "status": {
             "phase": "Pending",
-            "conditions": conditions if unschedulable else [],
+            "conditions": conditions if unschedulable or preparing else [],
             "containerStatuses": [{"name": "worker", "state": state}],
         },
     }
@@ -275,7 +279,7 @@ def test_a_backup_that_cannot_start_shows_before_it_fails() -> None:
     plan = policy.reconcile(observed, NOW)
     assert said(plan)[1:] == ("ConfigurationMissing", 'A backup cannot start: secret "etcd-creds" not found')
     assert "EndJob" not in kinds(plan)
-    assert plan.look_again == 31
+    assert plan.look_again == 21
     ended = policy.reconcile(observed, NOW + timedelta(seconds=31))
     assert EndJob("job", "job-uid", 'ConfigurationMissing: secret "etcd-creds" not found', 31) in ended.actions
 
@@ -349,6 +353,17 @@ def test_a_stuck_pod_is_given_time_and_then_ended(pod: Pod, reason: Reason, pati
     assert end_stuck(jobs, NOW + timedelta(seconds=patience - 1)) == ()
     (end,) = end_stuck(jobs, NOW + timedelta(seconds=patience))
     assert end.diagnosis == f"{reason}: m"
+
+
+def test_volumes_that_cannot_be_mounted_are_told_after_a_while() -> None:
+    pod = a_pod(preparing=True)
+    assert find_stuck([pod], NOW + timedelta(seconds=19)) is None
+    stuck = find_stuck([pod], NOW + timedelta(seconds=20))
+    assert stuck is not None
+    assert stuck.reason is Reason.VOLUMES_NOT_READY
+    assert "kubectl describe pod job-pod" in stuck.message
+    (end,) = end_stuck(JobsOf((a_job(),), (pod,)), NOW + timedelta(minutes=2))
+    assert end.diagnosis.startswith("VolumesNotReady: ")
 
 
 def test_a_pod_that_is_merely_starting_is_not_stuck() -> None:

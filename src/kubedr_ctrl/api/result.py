@@ -56,6 +56,7 @@ class Reason(StrEnum):
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     CONFIGURATION_MISSING = "ConfigurationMissing"
     UNSCHEDULABLE = "Unschedulable"
+    VOLUMES_NOT_READY = "VolumesNotReady"
     POD_NOT_CREATED = "PodNotCreated"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     JOB_DELETED = "JobDeleted"

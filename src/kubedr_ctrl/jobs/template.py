@@ -25,7 +25,7 @@ from kubedr_ctrl.api.names import (
     REPOSITORY_ANNOTATION,
     SNAPSHOTS_ANNOTATION,
 )
-from kubedr_ctrl.api.result import Operation
+from kubedr_ctrl.api.result import ExitCode, Operation
 from kubedr_ctrl.api.task import (
     CA_BUNDLE_PATH,
     JOB_UID_ENV,
@@ -39,8 +39,6 @@ from kubedr_ctrl.api.task import (
 Manifest = dict[str, Any]
 
 CONTAINER = "worker"
-REPORTED_FAILURE = 1
-"""The worker's exit code for a failure that another try would not mend."""
 DEADLINE_SLACK = 300
 """Seconds that a Job has beyond the worker's own time limit, for its pod to be scheduled and started."""
 NODE_GONE_SECONDS = 30
@@ -121,7 +119,7 @@ def job_spec(pod: Pod, image: WorkerImage, operation: Operation) -> Manifest:
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 {
                     "action": "FailJob",
-                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [REPORTED_FAILURE]},
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [ExitCode.FAILED.value]},
                 },
             ]
         },

@@ -19,9 +19,14 @@ PATIENCE = {
     Reason.CONFIGURATION_MISSING: timedelta(seconds=30),
     Reason.IMAGE_UNAVAILABLE: timedelta(seconds=90),
     Reason.UNSCHEDULABLE: timedelta(minutes=5),
+    Reason.VOLUMES_NOT_READY: timedelta(minutes=2),
 }
 """How long a pod may be stuck for each reason before its Job is ended: a Secret that is missing seldom comes
 within the minute, a registry or an autoscaler may."""
+
+
+MOUNT_TIME = timedelta(seconds=20)
+"""How long mounting a pod's volumes may take before it is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,17 @@ def find_stuck(pods: Sequence[Pod], now: datetime) -> Stuck | None:
     scheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
     if scheduled and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         return Stuck(Reason.UNSCHEDULABLE, scheduled.message, scheduled.last_transition_time or created)
+    # False until volumes are mounted and the network is there; an image is pulled only afterwards.
+    prepared = next((c for c in pod.status.conditions if c.type == "PodReadyToStartContainers"), None)
+    since = (prepared.last_transition_time if prepared else None) or created
+    if prepared and prepared.status == "False" and now - since >= MOUNT_TIME:
+        name = pod.metadata.name
+        return Stuck(
+            Reason.VOLUMES_NOT_READY,
+            f"The volumes of pod {name} cannot be mounted; a directory on the node, a ConfigMap or a Secret may be "
+            f"missing: 'kubectl describe pod {name}' says which",
+            since,
+        )
     return None
 
 
@@ -103,8 +119,11 @@ def end_stuck(jobs: JobsOf, now: datetime) -> tuple[EndJob, ...]:
 
 
 def next_look(jobs: JobsOf, now: datetime) -> float | None:
-    """Return in how many seconds the first stuck Job has used up its patience."""
+    """Return in how many seconds the first stuck Job has used up its patience, or a starting one may be stuck."""
     waits = [(stuck.since + PATIENCE[stuck.reason] - now).total_seconds() for _, stuck in jobs.stuck(now)]
+    newest = [pods[-1] for job in jobs.running if (pods := pods_of(job, jobs.pods))]
+    if any(pod.status.phase == "Pending" for pod in newest):
+        waits.append(MOUNT_TIME.total_seconds())
     return max(1.0, min(waits) + 1) if waits else None
 
 

@@ -24,6 +24,7 @@ from kubedr_ctrl.reconcilers.plan import (
     ready,
 )
 
+WAITED_FOR = (Reason.UNSCHEDULABLE.value, Reason.VOLUMES_NOT_READY.value)
 CREATE_FAILED = "Error in creating restore pod"
 """What the user guide has a restore say whose pod could not be created."""
 
@@ -61,7 +62,7 @@ def reconcile(observed: RestoreObserved, now: datetime) -> Plan:
     elif observed.record is not None and observed.location is not None and not observed.jobs.jobs:
         actions.append(CreateJob(restore_job(restore, observed.record, observed.location, observed.image)))
     # A volume that is missing may come: a restore waits for it as long as its Job may run.
-    actions += (end for end in end_stuck(observed.jobs, now) if not end.diagnosis.startswith(Reason.UNSCHEDULABLE))
+    actions += (end for end in end_stuck(observed.jobs, now) if not end.diagnosis.startswith(WAITED_FOR))
     return Plan((*actions, *_status(observed, status, now)), next_look(observed.jobs, now))
 
 

@@ -74,8 +74,10 @@ async def test_a_second_pod_of_the_same_job_finds_its_work_done(
     [
         (
             {SecretEnv.ACCESS_KEY: "NONE"},
-            "S3 at {url} does not know the access key: correct access_key in the credentials Secret "
-            "(InvalidAccessKeyId)",
+            (
+                "S3 at {url} does not know the access key: correct access_key in the credentials Secret "
+                "(InvalidAccessKeyId)"
+            ),
         ),
         (
             {SecretEnv.SECRET_KEY: "wrong-secret"},
