@@ -99,7 +99,7 @@ class BackupLocationSpec(Model):
             json_schema_extra=rules(
                 _fixed("prefix"),
                 rule(
-                    "self.matches('^[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*/?$')",
+                    "self.matches('^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?)?$')",
                     "prefix must be a path inside the bucket such as clusters/prod, without a leading slash",
                 ),
             ),
