@@ -14,7 +14,7 @@ Job that has ended goes to the result channel, which marks it as recorded once s
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from aioprometheus.collectors import Registry
@@ -36,10 +36,12 @@ from kubedr_ctrl.api.result import Operation
 from kubedr_ctrl.execution import Reconciliation
 from kubedr_ctrl.http import serve
 from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Resource
 from kubedr_ctrl.kube.controller import Controller
 from kubedr_ctrl.kube.credentials import load_credentials, pod_namespace
+from kubedr_ctrl.kube.errors import ApiError, Unreachable
 from kubedr_ctrl.kube.informer import Informer
 from kubedr_ctrl.kube.objects import CronJob, Job, Object, Pod
 from kubedr_ctrl.kube.store import Delta
@@ -64,6 +66,7 @@ from kubedr_ctrl.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Object)
+V = TypeVar("V")
 
 
 class App:
@@ -321,8 +324,9 @@ async def run_controller(settings: Settings) -> None:
         requests.increase({"verb": verb, "code": str(status)})
 
     async with Client(await load_credentials(), user_agent=f"{APP}/{__version__}", on_request=count) as client:
-        cluster = (await client.get(NAMESPACES, None, "kube-system")).metadata.uid
-        app = App(client, settings, await _worker_image(client, settings), cluster, registry)
+        identity = await _patiently("namespace kube-system", lambda: client.get(NAMESPACES, None, "kube-system"))
+        image = await _patiently("the controller's own pod", lambda: _worker_image(client, settings))
+        app = App(client, settings, image, identity.metadata.uid, registry)
         async with serve(settings.port, metrics=app.metrics, content_type=CONTENT_TYPE, unready=app.unready) as port:
             log.info("kubedr %s watches namespace %s and serves on port %d", __version__, settings.namespace, port)
             await app.run()
@@ -331,8 +335,22 @@ async def run_controller(settings: Settings) -> None:
 async def _worker_image(client: Client, settings: Settings) -> WorkerImage:
     if settings.worker_image:
         return WorkerImage(settings.worker_image)
-    pod = await client.get(PODS, settings.namespace, settings.pod_name)
-    return WorkerImage(pod.spec.containers[0].image)
+    spec = (await client.get(PODS, settings.namespace, settings.pod_name)).spec
+    container = spec.containers[0]
+    pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
+    return WorkerImage(container.image, container.image_pull_policy, pull_secrets)
+
+
+async def _patiently(what: str, ask: Callable[[], Awaitable[V]]) -> V:
+    """Return what `ask` returns, asking again for as long as the API server does not let us have it."""
+    backoff = Backoff(first=0.8, limit=30.0)
+    while True:
+        try:
+            return await ask()
+        except (ApiError, Unreachable) as error:
+            if not backoff.failures:
+                log.warning("%s cannot be read; trying again until it can: %s", what, error)
+        await asyncio.sleep(backoff.next())
 
 
 async def _until_signalled(settings: Settings) -> None:

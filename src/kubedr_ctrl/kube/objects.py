@@ -112,14 +112,20 @@ class ContainerStatus(msgspec.Struct, frozen=True):
     state: ContainerState = ContainerState()
 
 
-class Container(msgspec.Struct, frozen=True):
+class Container(msgspec.Struct, rename="camel", frozen=True):
     name: str
     image: str = ""
+    image_pull_policy: str = "IfNotPresent"
+
+
+class LocalReference(msgspec.Struct, frozen=True):
+    name: str = ""
 
 
 class PodSpec(msgspec.Struct, rename="camel", frozen=True):
     node_name: str = ""
     containers: tuple[Container, ...] = ()
+    image_pull_secrets: tuple[LocalReference, ...] = ()
 
 
 class PodStatus(msgspec.Struct, rename="camel", frozen=True):

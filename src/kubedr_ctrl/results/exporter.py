@@ -61,10 +61,11 @@ class Exporter:
         if key.operation is not Operation.BACKUP:
             return
         policy = self._policies.get(key.owner)
-        if policy is not None and any(entry.uid == key.uid for entry in policy.status.recorded):
-            self.show_policy(policy)
+        if policy is None or policy.metadata.uid != key.owner_uid:
             return
-        if policy is not None and await self._source.unrecorded_job(key.name, key.uid) is not None:
+        if any(entry.uid == key.uid for entry in policy.status.recorded):
+            self.show_policy(policy)
+        elif await self._source.unrecorded_job(key.name, key.uid) is not None:
             raise NotYet
 
     def on_policy(self, delta: Delta[MetadataBackupPolicy]) -> None:

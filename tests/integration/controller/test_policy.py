@@ -234,6 +234,23 @@ def test_series_of_a_deleted_policy_go_away_and_its_results_do_not_count_for_a_n
     assert counters(shared, "namesake") == (0, 0, 0)
 
 
+def test_a_result_that_was_not_recorded_in_time_is_not_counted_for_a_namesake_and_its_job_is_let_go(
+    own: Kubedr,
+) -> None:
+    own.scheduled("reborn")
+    own.backup_now("reborn", "reborn-1")
+    own.wait_for(lambda: "finalizers" in own.get("Job", "reborn-1")["metadata"], "the finalizer")
+    own.stop(signal.SIGKILL)
+    own.finish("reborn-1", report(Operation.BACKUP, snapshot="34343434"))
+    own.kubectl("delete", "mbp", "reborn")
+    own.apply(own.policy("reborn", "reborn-loc"))
+    own.start()
+    own.wait_for(lambda: own.gone("Job", "reborn-1"), "the Job to be let go")
+    own.wait_ready("MetadataBackupPolicy", "reborn", "Scheduled")
+    assert counters(own, "reborn") == (0, 0, 0)
+    assert own.gone("MetadataBackupRecord", "mbr-34343434")
+
+
 def test_recorded_jobs_are_cleaned_up_and_surplus_records_go(shared: Kubedr) -> None:
     shared.scheduled("many", retainNumBackups=2)
     snapshots = [f"{number:08x}" for number in range(1, 6)]
