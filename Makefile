@@ -42,7 +42,7 @@ demo: $(VENV)/complete ## a backup, a disaster and a restore before your eyes, o
 	$(RUN) e2e.demo
 
 e2e: $(VENV)/complete ## the stories of e2e/stories, likewise
-	$(RUN) e2e with $(RUN) pytest e2e/stories --timeout=600
+	$(RUN) e2e with $(RUN) pytest e2e/stories --timeout=600 --numprocesses=4
 
 image: $(VENV)/complete ## build the container image from the Containerfile
 	$(RUN) e2e image

@@ -65,6 +65,21 @@ class Teller:
         self.kubectl("create", "job", job, f"--from=cronjob/{self.name}-backup-cronjob")
         return job
 
+    def backup_changed(self, **container: Any) -> str:
+        """Run a backup whose container differs from the CronJob's, as after an accident with the CronJob."""
+        job = f"{self.name}-changed"
+        template = self.get("cronjob", f"{self.name}-backup-cronjob")["spec"]["jobTemplate"]
+        template["spec"]["template"]["spec"]["containers"][0] |= container
+        document = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {**template["metadata"], "name": job},
+            "spec": template["spec"],
+        }
+        self.kubectl("create", "-f", "-", given=yaml.safe_dump(document))
+        self._created.append(f"job/{job}")
+        return job
+
     def get(self, kind: str, name: str = "") -> Object:
         item: Object = json.loads(self.kubectl("get", kind, name or self.name, "-o", "json"))
         return item

@@ -99,24 +99,14 @@ def test_a_deadline_is_told(story: Teller) -> None:
 
 def test_an_image_that_cannot_be_pulled_is_told(story: Teller) -> None:
     story.scheduled()
-    job = f"{story.name}-image"
-    cronjob = story.get("cronjob", f"{story.name}-backup-cronjob")
-    template = cronjob["spec"]["jobTemplate"]
-    template["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.invalid/nothing:here"
-    story.apply("Job", job, "batch/v1", spec=template["spec"])
-    for key, value in template["metadata"]["annotations"].items():
-        story.kubectl("annotate", f"job/{job}", f"{key}={value}")
-    for key, value in template["metadata"]["labels"].items():
-        story.kubectl("label", f"job/{job}", f"{key}={value}")
+    job = story.backup_changed(image="registry.invalid/nothing:here")
     assert story.recorded(job, timeout=240) == "Failed"
     assert "registry.invalid/nothing:here" in story.status("MetadataBackupPolicy")["backupErrorMessage"]
 
 
 def test_a_worker_killed_for_memory_is_told(story: Teller) -> None:
     story.scheduled()
-    limits = [{"type": "Container", "default": {"memory": "24Mi"}, "defaultRequest": {"memory": "8Mi"}}]
-    story.apply("LimitRange", story.name, "v1", spec={"limits": limits})
-    job = story.backup_now()
+    job = story.backup_changed(resources={"limits": {"memory": "24Mi"}})
     assert story.recorded(job, timeout=240) == "Failed"
     message = story.status("MetadataBackupPolicy")["backupErrorMessage"]
     assert "OOMKilled" in message, message
