@@ -57,7 +57,7 @@ class Environment:
         """Return `text` with `***` in the place of every secret, also of a line of one that has several."""
         values = [self.variables.get(name, "") for name in SecretEnv]
         lines = [line for value in values for line in value.splitlines() if not line.startswith("-----")]
-        forms = {form for value in [*values, *lines] for form in (value, json.dumps(value)[1:-1]) if form}
+        forms = {form for value in [*values, *lines] for form in (value, _json(value)[1:-1]) if form}
         for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "***")
         return text
@@ -65,5 +65,9 @@ class Environment:
     def log(self, event: str, **fields: object) -> None:
         """Write one line of JSON to standard error."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-        sys.stderr.write(self.redact(json.dumps(line, default=str, ensure_ascii=False)) + "\n")
+        sys.stderr.write(self.redact(_json(line)) + "\n")
         sys.stderr.flush()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -153,7 +153,7 @@ class Restic:
             if not _shows_progress(line):
                 lines.append(line)
                 if logged:
-                    self._environment.log("restic said", line=line)
+                    self._environment.log("restic said", words=_prose(line))
         return tuple(line for line in lines if not _STOP_NOTICE.fullmatch(line))
 
     async def _stop(self, process: asyncio.subprocess.Process) -> int:

@@ -13,8 +13,9 @@ import pytest
 
 from kubedr_ctrl.api.result import ExitCode, Reason, Result
 from kubedr_ctrl.api.task import BackupTask, ForgetTask, Repository, SecretEnv
+from kubedr_ctrl.worker import restic
 from kubedr_ctrl.worker.environment import Environment
-from kubedr_ctrl.worker.main import TERMINATION_LOG_ENV, AnyTask
+from kubedr_ctrl.worker.main import TERMINATION_LOG_ENV, AnyTask, perform
 from tests.servers.s3 import S3
 
 COMMAND = "from kubedr_ctrl.worker.main import main; main()"
@@ -132,14 +133,19 @@ async def test_the_time_limit_ends_restic_in_an_orderly_way(
 
 
 async def test_a_restic_that_does_not_stop_is_killed(
-    worker_with: Callable[..., Worker], backup_task: BackupTask, tmp_path: Path
+    with_variables: Callable[..., Environment],
+    backup_task: BackupTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(restic, "_STOP_SECONDS", 0.5)
     (tmp_path / "restic").write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n")
     (tmp_path / "restic").chmod(0o755)
-    worker = worker_with(PATH=f"{tmp_path}:{os.environ['PATH']}")
-    exit_code, result = await worker.run(backup_task.model_copy(update={"timeout_seconds": 1}))
-    assert (exit_code, result.reason) == (ExitCode.FAILED, Reason.TIMED_OUT)
-    assert '"exit_status": -9' in worker.log
+    environment = with_variables(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    result = await perform(backup_task.model_copy(update={"timeout_seconds": 1}), environment)
+    assert (result.exit_code, result.reason) == (ExitCode.FAILED, Reason.TIMED_OUT)
+    assert '"exit_status": -9' in capsys.readouterr().err
 
 
 async def test_no_secret_leaves_the_worker(
