@@ -41,6 +41,7 @@ def serve(server: S3) -> None:
         Path(sysconfig.get_path("scripts"), "weed"),
         *("mini", f"-dir={_DATA}", f"-ip={address}", f"-ip.bind={address}", f"-s3.port={_PORT}"),
         *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        "-master.telemetry=false",  # it would report to its makers
         env={"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key},
     )
 
