@@ -19,8 +19,8 @@ from kubedr_ctrl.kube.informer import Informer
 from kubedr_ctrl.kube.objects import Job, Named
 from kubedr_ctrl.kube.store import Delta
 from kubedr_ctrl.resources import EVENTS, JOBS, POLICIES
-from tests.integration.controller.harness import MANIFESTS, Kubedr, kubedr, report
 from tests.servers.apiserver import control_plane
+from tests.servers.kubedr import MANIFESTS, Kubedr, kubedr, report
 
 BACKUPS = 10
 POLICY = "bench"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.servers.apiserver import ControlPlane, control_plane
 from tests.servers.etcd import Etcd, etcd
+from tests.servers.kubedr import MANIFESTS
 from tests.servers.pki import Authority
 from tests.servers.process import BINARIES
 from tests.servers.s3 import S3, black_hole, s3
@@ -37,6 +38,14 @@ def _s3(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Itera
 def _control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    """A control plane that has our four kinds."""
+    control_plane.kubectl("apply", "-k", str(MANIFESTS / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return control_plane
 
 
 @pytest.fixture

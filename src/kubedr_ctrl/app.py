@@ -6,339 +6,192 @@
                                                                   ├► EventRecorder
                                                                   └► Exporter
 
-Informers keep stores equal to what the API server has. A change adds the name of each resource that it bears
-on to that kind's queue; a worker takes the name, observes the stores, decides, and carries out the plan. A
-Job that has ended goes to the result channel, which marks it as recorded once status, event and metric say so.
+Informers (`Caches`) keep stores equal to what the API server has, in every replica. The replica that holds the
+Lease runs `Controllers`: a change adds the name of each resource that it bears on to that kind's queue; a worker
+takes the name, observes the stores, decides, and carries out the plan. A Job that has ended goes to the result
+channel, which marks it as recorded once status, event and metric say so.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from aioprometheus.collectors import Registry
 
 from kubedr_ctrl import __version__
-from kubedr_ctrl.api.location import BackupLocation
-from kubedr_ctrl.api.names import (
-    APP,
-    JOB_FINALIZER,
-    MANAGED_BY_LABEL,
-    OPERATION_LABEL,
-    RECORDED_ANNOTATION,
-    cronjob_name,
-)
-from kubedr_ctrl.api.policy import MetadataBackupPolicy
-from kubedr_ctrl.api.record import MetadataBackupRecord
-from kubedr_ctrl.api.restore import MetadataRestore
-from kubedr_ctrl.api.result import Operation
-from kubedr_ctrl.execution import Reconciliation
+from kubedr_ctrl.api.names import APP
+from kubedr_ctrl.caches import Caches
+from kubedr_ctrl.controllers import Controllers
 from kubedr_ctrl.http import serve
 from kubedr_ctrl.jobs.template import WorkerImage
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
-from kubedr_ctrl.kube.codec import Resource
-from kubedr_ctrl.kube.controller import Controller
-from kubedr_ctrl.kube.credentials import load_credentials, pod_namespace
+from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
 from kubedr_ctrl.kube.errors import ApiError, Unreachable
-from kubedr_ctrl.kube.informer import Informer
-from kubedr_ctrl.kube.objects import CronJob, Job, Object, Pod
-from kubedr_ctrl.kube.store import Delta
-from kubedr_ctrl.kube.workqueue import WorkQueue
+from kubedr_ctrl.kube.lease import LeaderElection
 from kubedr_ctrl.logs import set_up_logging
-from kubedr_ctrl.reconcilers import location as locations
-from kubedr_ctrl.reconcilers import policy as policies
-from kubedr_ctrl.reconcilers import record as records
-from kubedr_ctrl.reconcilers import restore as restores
-from kubedr_ctrl.reconcilers.jobs import JobsOf, sort_jobs
-from kubedr_ctrl.resources import CRONJOBS, JOBS, LOCATIONS, NAMESPACES, PODS, POLICIES, RECORDS, RESTORES
-from kubedr_ctrl.results.channel import ResultChannel
+from kubedr_ctrl.resources import NAMESPACES, PODS
 from kubedr_ctrl.results.event_recorder import EventRecorder
 from kubedr_ctrl.results.events import Events
 from kubedr_ctrl.results.exporter import Exporter
-from kubedr_ctrl.results.harvest import has_ended, job_key
-from kubedr_ctrl.results.metrics import CONTENT_TYPE, Counter, Gauge, render, resident_memory_bytes
+from kubedr_ctrl.results.metrics import CONTENT_TYPE, render
 from kubedr_ctrl.results.source import ResultSource
 from kubedr_ctrl.results.status_writer import StatusWriter
 from kubedr_ctrl.settings import Settings, load_settings
+from kubedr_ctrl.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=Object)
 V = TypeVar("V")
+
+LEASE = "kubedr-controller"
+DRAIN = 3.0
+"""Seconds that work in progress has to end when the controller is stopped."""
 
 
 class App:
-    """All parts of the controller for one namespace. `run` them until cancelled."""
+    """All parts of the controller for one namespace. `run` them until `stop`."""
 
-    def __init__(
-        self, client: Client, settings: Settings, image: WorkerImage, cluster: str, registry: Registry
-    ) -> None:
-        """`cluster` is the cluster's identity, the UID of its namespace kube-system."""
-        self._client = client
-        self._namespace = settings.namespace
-        self._image = image
-        self._cluster = cluster
-        self._registry = registry
-
-        self.locations = self._informer(LOCATIONS)
-        self.policies = self._informer(POLICIES, indexes={"location": lambda policy: policy.spec.destination})
-        self.records = self._informer(
-            RECORDS,
-            indexes={"policy": lambda record: record.spec.policy, "location": lambda record: record.spec.backuploc},
+    def __init__(self, credentials: Credentials, settings: Settings) -> None:
+        self._settings = settings
+        self._registry = Registry()
+        self._telemetry = Telemetry(self._registry)
+        client = self._client = self._connection(credentials)
+        self._lease_client = self._connection(credentials)
+        self._election = LeaderElection(
+            self._lease_client,
+            settings.namespace,
+            LEASE,
+            settings.pod_name or f"{socket.gethostname()}_{uuid4()}",
+            duration=settings.lease_duration_seconds,
         )
-        self.restores = self._informer(RESTORES)
-        self.cronjobs = self._informer(CRONJOBS, selector=f"{MANAGED_BY_LABEL}=kubedr-controller")
-        self.jobs = self._informer(JOBS, selector=OPERATION_LABEL, indexes={"owner": _owner_of})
-        self.pods = self._informer(PODS, selector=OPERATION_LABEL, indexes={"job": _job_of})
+        client.before_write = self._election.require
 
-        source = ResultSource(client, settings.namespace)
-        events = Events(client, settings.namespace, error_type=settings.event_error_type)
-        exporter = Exporter(registry, source, self.policies.store)
-        self._source = source
-        self._channel = ResultChannel(
-            source, [StatusWriter(client, source, settings.namespace), EventRecorder(source, events), exporter]
+        self.caches = Caches(client, settings.namespace)
+        self._source = ResultSource(client, settings.namespace)
+        self._events = Events(client, settings.namespace, error_type=settings.event_error_type)
+        self._exporter = Exporter(self._registry, self._source, self.caches.policies, self.caches.locations)
+        self._consumers = (
+            StatusWriter(client, self._source, settings.namespace),
+            EventRecorder(self._source, self._events),
+            self._exporter,
         )
-        self._memory = Gauge(registry, "process_resident_memory_bytes", "Resident memory size in bytes.")
-        self._outstanding = Gauge(registry, "kubedr_results_outstanding", "Results that a consumer has yet to take in.")
-
-        common = (client, settings.namespace)
-        self._location_loop = self._loop(
-            "locations",
-            Reconciliation(
-                *common, LOCATIONS, self.locations.store, events,
-                observe=self._observe_location, reconcile=locations.reconcile, rejected=locations.rejected,
-            ),
-        )  # fmt: skip
-        self._policy_loop = self._loop(
-            "policies",
-            Reconciliation(
-                *common, POLICIES, self.policies.store, events,
-                observe=self._observe_policy, reconcile=policies.reconcile, rejected=policies.rejected,
-            ),
-        )  # fmt: skip
-        self._record_loop = self._loop(
-            "records",
-            Reconciliation(
-                *common, RECORDS, self.records.store, events,
-                observe=self._observe_record, reconcile=records.reconcile,
-            ),
-        )  # fmt: skip
-        self._restore_loop = self._loop(
-            "restores",
-            Reconciliation(
-                *common, RESTORES, self.restores.store, events,
-                observe=self._observe_restore, reconcile=restores.reconcile, rejected=restores.rejected,
-            ),
-        )  # fmt: skip
-        self._job_loop = Controller("jobs", self._process_job, queue=WorkQueue[str]())
-
-        self.locations.on_change(exporter.on_location)
-        self.policies.on_change(exporter.on_policy)
-        self._route_changes()
+        self.controllers: Controllers | None = None
+        """The loops that write, while this replica leads."""
+        self._stopping = asyncio.Event()
+        self._image = WorkerImage("")
+        self._cluster = ""
+        """The UID of namespace kube-system."""
 
     async def run(self) -> None:
-        """Run until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for informer in self._informers():
+        """Serve, keep the caches true, and lead whenever it is this replica's turn, until `stop`."""
+        settings = self._settings
+        async with (
+            self._client,
+            self._lease_client,
+            serve(
+                settings.port,
+                metrics=self.metrics, content_type=CONTENT_TYPE, unready=self.unready, wedged=self.wedged,
+            ) as port,
+            asyncio.TaskGroup() as group,
+        ):  # fmt: skip
+            log.info("kubedr %s watches namespace %s and serves on port %d", __version__, settings.namespace, port)
+            informers = [
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
-            for informer in self._informers():
-                await informer.synced.wait()
-            log.info("all caches are synced")
-            for controller in self._controllers():
-                group.create_task(controller.run(), name=controller.name)
-            group.create_task(self._channel.run(), name="result-channel")
+                for informer in self.caches
+            ]
+            await self._contend()
+            await self._election.release()
+            for task in informers:
+                task.cancel()
+
+    def stop(self) -> None:
+        """Have `run` end: nothing new is begun, what is in progress ends, the lease is released."""
+        self._stopping.set()
 
     def unready(self) -> str:
         """Return which caches are not synced yet, in words; empty once all are."""
-        missing = [informer.resource.plural for informer in self._informers() if not informer.synced.is_set()]
-        return f"not yet read: {', '.join(missing)}" if missing else ""
+        missing = self.caches.missing()
+        return f"not yet read: {missing}" if missing else ""
+
+    def wedged(self) -> str:
+        """Return which loops hang, in words; empty while none does. An API server that is away wedges nothing."""
+        loops = (*self.caches, *(self.controllers.all() if self.controllers else ()))
+        return "; ".join(words for loop in loops if (words := loop.wedged()))
 
     def metrics(self) -> bytes:
         """Return what /metrics serves."""
-        for consumer, count in self._channel.outstanding().items():
-            self._outstanding.set({"consumer": consumer}, count)
-        self._memory.set({}, resident_memory_bytes())
+        controllers = self.controllers
+        self._telemetry.show(
+            leads=self._election.leads,
+            caches=self.caches,
+            controllers=controllers.all() if controllers else (),
+            backlog=controllers.channel.backlog() if controllers else {},
+        )
         return render(self._registry)
 
-    # What bears on what.
+    async def _contend(self) -> None:
+        """Lead whenever it is this replica's turn, until `stop`."""
+        await self._unless_stopped(self._prepare())
+        while await self._unless_stopped(self._election.acquire()):
+            self.controllers = Controllers(
+                self._client, self._settings.namespace, self.caches, self._source, self._consumers, self._events,
+                image=self._image, cluster=self._cluster,
+            )  # fmt: skip
+            self._exporter.show()
+            try:
+                await self._lead(self.controllers)
+            finally:
+                self._exporter.hide()
+                self.controllers = None
 
-    def _route_changes(self) -> None:
-        def location_changed(delta: Delta[BackupLocation]) -> None:
-            name = delta.object.metadata.name
-            self._location_loop.queue.add(name)
-            self._add_all(self._policy_loop, self.policies.store.by("location", name))
-            self._add_all(self._record_loop, self.records.store.by("location", name))
-            self._add_all(self._restore_loop, self.restores.store)
+    async def _prepare(self) -> None:
+        """Have at hand what the controllers need."""
+        identity = await _patiently("namespace kube-system", lambda: self._client.get(NAMESPACES, None, "kube-system"))
+        self._cluster = identity.metadata.uid
+        self._image = await _patiently("the controller's own pod", self._worker_image)
+        for informer in self.caches:
+            await informer.synced.wait()
+        log.info("all caches are synced")
 
-        def policy_changed(delta: Delta[MetadataBackupPolicy]) -> None:
-            self._policy_loop.queue.add(delta.object.metadata.name)
-            self._add_all(self._location_loop, self.locations.store)
+    async def _lead(self, controllers: Controllers) -> None:
+        """Run `controllers` until another may lead, or until `stop`: then let them end what is in progress."""
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(controllers.run(), name="controllers")
+            term = group.create_task(self._election.hold(), name="lease")
+            stop = group.create_task(self._stopping.wait(), name="stop")
+            await asyncio.wait({work, term, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                controllers.shut_down()
+                await asyncio.wait({work}, timeout=DRAIN)
+            for task in (work, term, stop):
+                task.cancel()
 
-        def record_changed(delta: Delta[MetadataBackupRecord]) -> None:
-            self._record_loop.queue.add(delta.object.metadata.name)
-            self._policy_loop.queue.add(delta.object.spec.policy)
-            self._location_loop.queue.add(delta.object.spec.backuploc)
-            self._add_all(self._restore_loop, self.restores.store)
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run `work` to its end, or cancel it when `stop` is called; return whether to go on."""
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work, name="contender")
+            stop = group.create_task(self._stopping.wait(), name="stop")
+            await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+            working.cancel()
+            stop.cancel()
+        return not self._stopping.is_set()
 
-        def restore_changed(delta: Delta[MetadataRestore]) -> None:
-            self._restore_loop.queue.add(delta.object.metadata.name)
+    async def _worker_image(self) -> WorkerImage:
+        settings = self._settings
+        if settings.worker_image:
+            return WorkerImage(settings.worker_image)
+        spec = (await self._client.get(PODS, settings.namespace, settings.pod_name)).spec
+        container = spec.containers[0]
+        pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
+        return WorkerImage(container.image, container.image_pull_policy, pull_secrets)
 
-        def cronjob_changed(delta: Delta[CronJob]) -> None:
-            for owner in delta.object.metadata.owner_references:
-                self._policy_loop.queue.add(owner.name)
-
-        def job_changed(delta: Delta[Job]) -> None:
-            self._job_loop.queue.add(delta.object.metadata.name)
-            self._add_owner(delta.object)
-
-        def pod_changed(delta: Delta[Pod]) -> None:
-            job = self.jobs.store.get(_job_of(delta.object) or "")
-            if job is not None:
-                self._add_owner(job)
-
-        self.locations.on_change(location_changed)
-        self.policies.on_change(policy_changed)
-        self.records.on_change(record_changed)
-        self.restores.on_change(restore_changed)
-        self.cronjobs.on_change(cronjob_changed)
-        self.jobs.on_change(job_changed)
-        self.pods.on_change(pod_changed)
-
-    def _add_owner(self, job: Job) -> None:
-        key = job_key(job)
-        if key is None:
-            return
-        match key.operation:
-            case Operation.BACKUP:
-                self._policy_loop.queue.add(key.owner)
-            case Operation.RESTORE:
-                self._restore_loop.queue.add(key.owner)
-            case Operation.INIT:
-                self._location_loop.queue.add(key.owner)
-            case Operation.FORGET:
-                self._location_loop.queue.add(key.owner)
-                self._add_all(self._record_loop, self.records.store.by("location", key.owner))
-
-    @staticmethod
-    def _add_all(loop: Controller[str], items: Any) -> None:
-        for item in items:
-            loop.queue.add(item.metadata.name)
-
-    # What each reconciler gets to see.
-
-    def _observe_location(self, location: BackupLocation) -> locations.LocationObserved:
-        name = location.metadata.name
-        held = self.records.store.by("location", name)
-        return locations.LocationObserved(
-            location,
-            self._image,
-            init=self._jobs_of(Operation.INIT, location.metadata.uid),
-            forget=self._jobs_of(Operation.FORGET, location.metadata.uid),
-            policies=tuple(policy.metadata.name for policy in self.policies.store.by("location", name)),
-            expired=tuple(record.spec.snapshot_id for record in held if record.metadata.deletion_timestamp),
-        )
-
-    def _observe_policy(self, policy: MetadataBackupPolicy) -> policies.PolicyObserved:
-        name = policy.metadata.name
-        return policies.PolicyObserved(
-            policy,
-            self._image,
-            self._cluster,
-            location=self.locations.store.get(policy.spec.destination),
-            cronjob=self.cronjobs.store.get(cronjob_name(name)),
-            backups=self._jobs_of(Operation.BACKUP, policy.metadata.uid),
-            records=self.records.store.by("policy", name),
-        )
-
-    def _observe_record(self, record: MetadataBackupRecord) -> records.RecordObserved:
-        location = self.locations.store.get(record.spec.backuploc)
-        forget = self._jobs_of(Operation.FORGET, location.metadata.uid) if location else JobsOf()
-        return records.RecordObserved(record, location, forget)
-
-    def _observe_restore(self, restore: MetadataRestore) -> restores.RestoreObserved:
-        record = self.records.store.get(restore.spec.mbr_name)
-        return restores.RestoreObserved(
-            restore,
-            self._image,
-            record=record,
-            location=self.locations.store.get(record.spec.backuploc) if record else None,
-            jobs=self._jobs_of(Operation.RESTORE, restore.metadata.uid),
-        )
-
-    def _jobs_of(self, operation: Operation, owner_uid: str) -> JobsOf:
-        jobs = self.jobs.store.by("owner", f"{operation} {owner_uid}")
-        return sort_jobs(jobs, (pod for job in jobs for pod in self.pods.store.by("job", job.metadata.name)))
-
-    # Jobs on their way to the result channel.
-
-    async def _process_job(self, name: str) -> None:
-        job = self.jobs.store.get(name)
-        key = job_key(job) if job else None
-        if job is None or key is None or RECORDED_ANNOTATION in job.metadata.annotations:
-            return
-        if JOB_FINALIZER in job.metadata.finalizers:
-            if has_ended(job):
-                self._channel.deliver(key)
-        elif job.metadata.deletion_timestamp is None:
-            await self._source.guard(job)
-
-    # Parts.
-
-    def _informer(
-        self, resource: Resource[T], *, selector: str = "", indexes: dict[str, Callable[[T], str | None]] | None = None
-    ) -> Informer[T]:
-        return Informer(self._client, resource, self._namespace, selector=selector, indexes=indexes)
-
-    @staticmethod
-    def _loop(name: str, reconciliation: Reconciliation[Any, Any]) -> Controller[str]:
-        return Controller(name, reconciliation.process, queue=WorkQueue[str]())
-
-    def _informers(self) -> Iterator[Informer[Any]]:
-        yield from (
-            self.locations, self.policies, self.records, self.restores, self.cronjobs, self.jobs, self.pods,
-        )  # fmt: skip
-
-    def _controllers(self) -> Iterator[Controller[str]]:
-        yield from (
-            self._location_loop, self._policy_loop, self._record_loop, self._restore_loop, self._job_loop,
-        )  # fmt: skip
-
-
-def _owner_of(job: Job) -> str | None:
-    key = job_key(job)
-    return f"{key.operation} {key.owner_uid}" if key else None
-
-
-def _job_of(pod: Pod) -> str | None:
-    return next((owner.name for owner in pod.metadata.owner_references if owner.kind == "Job"), None)
-
-
-async def run_controller(settings: Settings) -> None:
-    """Run the controller and its HTTP server until cancelled."""
-    registry = Registry()
-    requests = Counter(registry, "kubedr_api_requests_total", "Requests to the API server, by verb and HTTP status.")
-
-    def count(verb: str, status: int) -> None:
-        requests.increase({"verb": verb, "code": str(status)})
-
-    async with Client(await load_credentials(), user_agent=f"{APP}/{__version__}", on_request=count) as client:
-        identity = await _patiently("namespace kube-system", lambda: client.get(NAMESPACES, None, "kube-system"))
-        image = await _patiently("the controller's own pod", lambda: _worker_image(client, settings))
-        app = App(client, settings, image, identity.metadata.uid, registry)
-        async with serve(settings.port, metrics=app.metrics, content_type=CONTENT_TYPE, unready=app.unready) as port:
-            log.info("kubedr %s watches namespace %s and serves on port %d", __version__, settings.namespace, port)
-            await app.run()
-
-
-async def _worker_image(client: Client, settings: Settings) -> WorkerImage:
-    if settings.worker_image:
-        return WorkerImage(settings.worker_image)
-    spec = (await client.get(PODS, settings.namespace, settings.pod_name)).spec
-    container = spec.containers[0]
-    pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
-    return WorkerImage(container.image, container.image_pull_policy, pull_secrets)
+    def _connection(self, credentials: Credentials) -> Client:
+        return Client(credentials, user_agent=f"{APP}/{__version__}", on_request=self._telemetry.count_request)
 
 
 async def _patiently(what: str, ask: Callable[[], Awaitable[V]]) -> V:
@@ -347,36 +200,32 @@ async def _patiently(what: str, ask: Callable[[], Awaitable[V]]) -> V:
     while True:
         try:
             return await ask()
-        except (ApiError, Unreachable) as error:
+        except Unreachable:  # the client says so
+            pass
+        except ApiError as error:
             if not backoff.failures:
                 log.warning("%s cannot be read; trying again until it can: %s", what, error)
         await asyncio.sleep(backoff.next())
 
 
-async def _until_signalled(settings: Settings) -> None:
-    task = asyncio.ensure_future(run_controller(settings))
+async def _run(settings: Settings) -> None:
+    app = App(await load_credentials(), settings)
     loop = asyncio.get_running_loop()
-    stopping: list[signal.Signals] = []
 
     def stop(received: signal.Signals) -> None:
-        stopping.append(received)
-        task.cancel()
+        log.info("stopped by %s", received.name)
+        app.stop()
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop, name)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not stopping:
-            raise
-        log.info("stopped by %s", stopping[0].name)
+    await app.run()
 
 
 def main() -> None:
     """Run the controller: the command `kubedr-controller`."""
     settings = load_settings(pod_namespace())
     set_up_logging(settings.log_level)
-    asyncio.run(_until_signalled(settings))
+    asyncio.run(_run(settings))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 
-from kubedr_ctrl.api.meta import ObjectMeta
+from kubedr_ctrl.api.meta import ObjectMeta, read_conditions
 from kubedr_ctrl.api.names import DIAGNOSIS_ANNOTATION
 from kubedr_ctrl.kube.client import Client
-from kubedr_ctrl.kube.codec import Resource
+from kubedr_ctrl.kube.codec import Unreadable
 from kubedr_ctrl.kube.errors import AlreadyExists, Forbidden, Invalid, NotFound
+from kubedr_ctrl.kube.informer import Informer
 from kubedr_ctrl.kube.patch import merge_diff
-from kubedr_ctrl.kube.store import Store
 from kubedr_ctrl.reconcilers.plan import (
     Action,
     Announce,
@@ -25,8 +25,10 @@ from kubedr_ctrl.reconcilers.plan import (
     Plan,
     SetFinalizers,
     SetStatus,
+    broken,
+    conditions,
 )
-from kubedr_ctrl.resources import CRONJOBS, JOBS, RECORDS
+from kubedr_ctrl.resources import CRONJOBS, JOBS, RECORDS, named
 from kubedr_ctrl.results.events import Events
 
 log = logging.getLogger(__name__)
@@ -57,9 +59,8 @@ class Reconciliation(Generic[R, O]):
         self,
         client: Client,
         namespace: str,
-        resource: Resource[R],
-        store: Store[R],
         events: Events,
+        informer: Informer[R],
         *,
         observe: Callable[[R], O],
         reconcile: Callable[[O, datetime], Plan],
@@ -68,16 +69,19 @@ class Reconciliation(Generic[R, O]):
         """`rejected` decides anew when the API server refuses, for good, what `reconcile` wanted."""
         self._client = client
         self._namespace = namespace
-        self._resource = resource
-        self._store = store
         self._events = events
+        self._informer = informer
+        self._resource = informer.resource
         self._observe = observe
         self._reconcile = reconcile
         self._rejected = rejected
 
     async def process(self, name: str) -> float | None:
         """Reconcile the resource of that name; return when it wants to be looked at again, in seconds."""
-        item = self._store.get(name)
+        if unreadable := self._informer.unreadable.get(name):
+            await self._tell_unreadable(unreadable)
+            return None
+        item = self._informer.store.get(name)
         if item is None:
             return None
         observed = self._observe(item)
@@ -90,6 +94,19 @@ class Reconciliation(Generic[R, O]):
             plan = self._rejected(observed, str(error), datetime.now(UTC))
             await self._carry_out(item, plan)
         return plan.look_again
+
+    async def _tell_unreadable(self, entry: Unreadable) -> None:
+        """Say on the object itself that it cannot be understood; it is as good as not there until it can."""
+        current = read_conditions(entry.raw)
+        state = broken("Unreadable", f"KubeDR cannot make sense of the resource and leaves it alone: {entry.error}")
+        wanted = conditions(current, state, generation=entry.metadata.generation, now=datetime.now(UTC))
+        if wanted != current:
+            generation = entry.metadata.generation
+            status = {"observedGeneration": generation, "conditions": [condition.wire() for condition in wanted]}
+            patch = {"metadata": {"resourceVersion": entry.metadata.resource_version}, "status": status}
+            await self._client.patch(
+                named(self._resource), self._namespace, entry.metadata.name, patch, subresource="status"
+            )
 
     async def _carry_out(self, item: R, plan: Plan) -> None:
         version = item.metadata.resource_version

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import msgspec
+from pydantic import ValidationError
 
 from kubedr_ctrl.api.location import BackupLocation
 from kubedr_ctrl.api.names import GROUP, VERSION
@@ -10,23 +11,39 @@ from kubedr_ctrl.api.policy import MetadataBackupPolicy
 from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.restore import MetadataRestore
 from kubedr_ctrl.kube.codec import Resource
-from kubedr_ctrl.kube.objects import CronJob, Job, Named, Pod
+from kubedr_ctrl.kube.objects import CronJob, Job, Named, Object, Pod
 
 B = TypeVar("B", CronJob, Job, Named, Pod)
+M = TypeVar("M", BackupLocation, MetadataBackupPolicy, MetadataBackupRecord, MetadataRestore)
+T = TypeVar("T", bound=Object)
 
 
 def _builtin(group: str, plural: str, kind: str, type_: type[B]) -> Resource[B]:
     return Resource(group, "v1", plural, kind, msgspec.json.Decoder(type_).decode)
 
 
-LOCATIONS = Resource(GROUP, VERSION, "backuplocations", "BackupLocation", BackupLocation.model_validate_json)
-POLICIES = Resource(
-    GROUP, VERSION, "metadatabackuppolicies", "MetadataBackupPolicy", MetadataBackupPolicy.model_validate_json
-)
-RECORDS = Resource(
-    GROUP, VERSION, "metadatabackuprecords", "MetadataBackupRecord", MetadataBackupRecord.model_validate_json
-)
-RESTORES = Resource(GROUP, VERSION, "metadatarestores", "MetadataRestore", MetadataRestore.model_validate_json)
+def _ours(plural: str, model: type[M]) -> Resource[M]:
+    def decode(document: bytes) -> M:
+        try:
+            return model.model_validate_json(document)
+        except ValidationError as error:
+            what = (f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
+            raise ValueError("; ".join(what)) from None
+
+    return Resource(GROUP, VERSION, plural, model.__name__, decode)
+
+
+def named(resource: Resource[T]) -> Resource[Named]:
+    """Return the same kind, of which only the metadata is read."""
+    return Resource(resource.group, resource.version, resource.plural, resource.kind, _NAMED)
+
+
+_NAMED = msgspec.json.Decoder(Named).decode
+
+LOCATIONS = _ours("backuplocations", BackupLocation)
+POLICIES = _ours("metadatabackuppolicies", MetadataBackupPolicy)
+RECORDS = _ours("metadatabackuprecords", MetadataBackupRecord)
+RESTORES = _ours("metadatarestores", MetadataRestore)
 
 JOBS = _builtin("batch", "jobs", "Job", Job)
 CRONJOBS = _builtin("batch", "cronjobs", "CronJob", CronJob)

@@ -19,6 +19,9 @@ class Settings(Model):
     worker_image: str = ""
     """The image that Jobs run; where empty, that of the controller's own pod `pod_name`."""
     pod_name: str = ""
+    """The controller's own pod, which is also how it is called as a candidate for the lease."""
+    lease_duration_seconds: int = Field(default=15, ge=3, le=3600)
+    """How long the lease of a leader that vanished keeps the next one waiting."""
     event_error_type: Literal["Error", "Warning"] = "Error"
     """The type of events that tell a failure."""
     port: int = Field(default=8080, ge=0, le=65535)

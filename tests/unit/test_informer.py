@@ -59,20 +59,26 @@ def stream(*chunks: bytes, cut: bool = False, hold: bool = False) -> Answer:
 
 
 class Script:
-    """Answers requests in order; the last answer repeats. Remembers what was asked."""
+    """Answers requests in order; the last answer repeats. Remembers what was asked.
 
-    def __init__(self, *answers: Answer) -> None:
+    Unless it `streams`, it refuses to stream lists, as servers do that know how but may not.
+    """
+
+    def __init__(self, *answers: Answer, streams: bool = False) -> None:
         self.answers = list(answers)
         self.asked: list[dict[str, str]] = []
+        self._streams = streams
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if "sendInitialEvents" in request.query and not self._streams:
+            return await refusal(422)(request)
         self.asked.append(dict(request.query))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return await answer(request)
 
     @property
     def watched_from(self) -> list[str]:
-        return [query["resourceVersion"] for query in self.asked if "watch" in query]
+        return [query.get("resourceVersion", "") for query in self.asked if "watch" in query]
 
 
 class Plain:
@@ -89,8 +95,8 @@ class Plain:
 
 
 @asynccontextmanager
-async def informing(*answers: Answer) -> AsyncIterator[tuple[Informer[Job], Script]]:
-    script = Script(*answers)
+async def informing(*answers: Answer, streams: bool = False) -> AsyncIterator[tuple[Informer[Job], Script]]:
+    script = Script(*answers, streams=streams)
     app = web.Application()
     app.router.add_get("/apis/batch/v1/namespaces/ns/jobs", script.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -205,11 +211,11 @@ async def test_a_server_that_calls_every_version_too_old_is_not_hammered() -> No
 
 
 async def test_a_line_that_is_not_json_is_counted_and_put_right_by_a_list(caplog: pytest.LogCaptureFixture) -> None:
-    answers = listing(7), stream(b"{]\n", hold=True), listing(9, job("a", 8)), stream(hold=True)
-    async with informing(*answers) as (informer, _):
+    garbage = [answer for line in (b"{]\n", b'{"type":"NEW","object":{}}\n') for answer in (listing(7), stream(line))]
+    async with informing(*garbage, listing(9, job("a", 8)), stream(hold=True)) as (informer, _):
         await until(lambda: names(informer) == {"a"})
-        assert informer.undecodable_lines == 1
-    assert sum("cannot be read" in record.message for record in caplog.records) == 1
+        assert informer.undecodable_lines == 2
+    assert sum("not a watch event" in record.message for record in caplog.records) == 1
 
 
 async def test_an_object_that_does_not_fit_disturbs_no_other() -> None:
@@ -218,6 +224,56 @@ async def test_an_object_that_does_not_fit_disturbs_no_other() -> None:
     async with informing(*answers) as (informer, _):
         await until(lambda: names(informer) == {"a", "b"})
         assert set(informer.unreadable) == {"bad"}
+
+
+END = line("BOOKMARK", {"metadata": {"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}}})
+
+
+async def test_a_list_is_streamed_where_the_server_offers_it_and_the_watch_goes_on_in_the_same_stream() -> None:
+    chunks = line("ADDED", job("a", 1)), line("ADDED", job("bad", 2, activeDeadlineSeconds="soon")), END
+    async with informing(stream(*chunks, line("ADDED", job("b", 10)), hold=True), streams=True) as (informer, script):
+        await until(lambda: names(informer) == {"a", "b"})
+        assert informer.synced.is_set()
+        assert set(informer.unreadable) == {"bad"}
+    (asked,) = script.asked
+    assert (asked["sendInitialEvents"], asked["resourceVersionMatch"]) == ("true", "NotOlderThan")
+
+
+async def test_a_streamed_list_counts_once_it_is_complete_and_goes_on_from_its_version() -> None:
+    answers = stream(line("ADDED", job("a", 1)), cut=True), stream(line("ADDED", job("b", 2)), END), stream(hold=True)
+    async with informing(*answers, streams=True) as (informer, script):
+        await until(lambda: names(informer) == {"b"})
+        await until(lambda: script.watched_from == ["", "", "9"])
+
+
+async def test_a_server_that_does_not_end_a_streamed_list_is_asked_for_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INITIAL_STREAM", 0.2)
+    added = line("ADDED", job("a", 1))
+    async with informing(stream(added, hold=True), listing(7, job("a", 1)), stream(hold=True), streams=True) as (
+        informer,
+        script,
+    ):
+        await until(lambda: names(informer) == {"a"})
+        await until(lambda: script.watched_from == ["", "7"])
+
+
+async def test_a_failure_is_worth_a_word_once_it_lasts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LASTING", 0.5)
+    caplog.set_level("INFO")
+    async with informing(*[refusal(403)] * 2, listing(7), stream(hold=True)) as (informer, _):
+        await until(lambda: "jobs can be read again" in caplog.messages)
+        assert informer.failing_since is None
+    assert sum("jobs cannot be read" in message for message in caplog.messages) == 1
+
+
+async def test_an_informer_that_takes_no_step_is_wedged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with informing(listing(7), stream(hold=True)) as (informer, script):
+        await until(lambda: script.watched_from == ["7"])
+        assert not informer.wedged()
+        monkeypatch.setattr(module, "WEDGED", 0.05)
+        await until(lambda: "jobs" in informer.wedged())
 
 
 async def test_kinds_that_are_not_installed_yet_are_waited_for() -> None:

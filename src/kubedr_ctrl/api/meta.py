@@ -1,5 +1,6 @@
 """What all four kinds have in common: metadata, conditions, points in time."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -72,6 +73,14 @@ def merge_conditions(
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
     """Return the condition of that type, if there is one."""
     return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def read_conditions(document: bytes) -> tuple[Condition, ...]:
+    """Return the conditions in the JSON of an object of which nothing else need make sense."""
+    try:
+        return tuple(map(Condition.model_validate, json.loads(document)["status"]["conditions"]))
+    except (ValueError, LookupError, TypeError):
+        return ()
 
 
 def ctime(moment: datetime) -> str:

@@ -1,10 +1,12 @@
 """How long to wait before the next try."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+_SHARED = random.Random()
 
 
-@dataclass
+@dataclass(slots=True)
 class Backoff:
     """Waits that double from `first` to `limit` seconds, with jitter, until `reset`."""
 
@@ -12,7 +14,7 @@ class Backoff:
     limit: float
     jitter: float = 0.3
     """Up to this part of a wait is taken off at random, so that many clients do not come back as one."""
-    rng: random.Random = field(default_factory=random.Random)
+    rng: random.Random = _SHARED
     failures: int = 0
 
     def next(self) -> float:

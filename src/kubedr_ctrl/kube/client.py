@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
@@ -15,11 +16,13 @@ from kubedr_ctrl.kube.codec import DECODE_ERRORS, Page, Resource, decode_page
 from kubedr_ctrl.kube.credentials import Credentials
 from kubedr_ctrl.kube.errors import Silent, Undecodable, Unreachable, error_from
 from kubedr_ctrl.kube.objects import Object
+from kubedr_ctrl.kube.outage import Outage
 
 T = TypeVar("T", bound=Object)
 
 CONNECT_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 30.0
+"""Seconds for a whole request, and for the head of a watch's answer."""
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
@@ -35,8 +38,14 @@ class Client:
         *,
         user_agent: str,
         on_request: Callable[[str, int], None] = lambda *_: None,
+        before_write: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_request` is told the verb and the HTTP status of each request, 0 where there was no answer."""
+        """`on_request` is told the verb and the HTTP status of each request, 0 where there was no answer.
+
+        `before_write` is called right before anything that writes is sent; what it raises keeps it from being sent.
+        """
+        self.outage = Outage(credentials.server)
+        self.before_write = before_write
         self._credentials = credentials
         self._user_agent = user_agent
         self._on_request = on_request
@@ -143,28 +152,41 @@ class Client:
             raise RuntimeError(msg)
         answered = False
         try:
-            async with self._session.request(
-                method,
-                self._credentials.server + path,
-                params={key: value for key, value in (params or {}).items() if value},
-                data=None if body is None else json.dumps(body),
-                headers={
-                    "Content-Type": type_,
-                    "Accept": "application/json",
-                    **await self._credentials.headers(),
-                },
-                ssl=self._credentials.tls() or True,
-                timeout=limits,
-            ) as response:
-                answered = True
-                self._on_request(verb, response.status)
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            # aiohttp bounds the wait for a connection and between two reads, but not that for the answer's head.
+            async with asyncio.timeout(REQUEST_TIMEOUT) as head:
+                headers = await self._credentials.headers()
+                tls = self._credentials.tls() or True
+                if method != "GET":
+                    self.before_write()
+                request = self._session.request(
+                    method,
+                    self._credentials.server + path,
+                    params={key: value for key, value in (params or {}).items() if value},
+                    data=None if body is None else json.dumps(body),
+                    headers={"Content-Type": type_, "Accept": "application/json", **headers},
+                    ssl=tls,
+                    timeout=limits,
+                )
+                async with request as response:
+                    answered = True
+                    head.reschedule(None)
+                    self._answered(verb, response)
+                    yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            msg = f"{method} {path}: {str(error) or type(error).__name__}"
+            if answered and isinstance(error, TimeoutError):
+                raise Silent(msg) from error
             if not answered:
                 self._on_request(verb, 0)
-            msg = f"{method} {path}: {str(error) or type(error).__name__}"
-            silent = answered and isinstance(error, TimeoutError)
-            raise Silent(msg) if silent else Unreachable(msg) from error
+                self.outage.failed(msg)
+            raise Unreachable(msg) from error
+
+    def _answered(self, verb: str, response: aiohttp.ClientResponse) -> None:
+        self._on_request(verb, response.status)
+        if response.status >= 500 or response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.outage.failed(f"{response.method} {response.url.path}: {response.status} {response.reason}")
+        else:
+            self.outage.answered()
 
 
 def _decoded(body: bytes, resource: Resource[T]) -> T:

@@ -56,6 +56,7 @@ class Unreadable:
 
     metadata: ObjectMeta
     error: str
+    raw: bytes
 
 
 @dataclass(frozen=True)
@@ -147,4 +148,4 @@ def _object(raw: bytes, decode: Callable[[bytes], T]) -> T | Unreadable:
     try:
         return decode(raw)
     except DECODE_ERRORS as error:
-        return Unreadable(_IDENTIFIED.decode(raw).metadata, str(error))
+        return Unreadable(_IDENTIFIED.decode(raw).metadata, str(error), raw)

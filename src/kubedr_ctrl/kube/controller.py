@@ -2,15 +2,23 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from kubedr_ctrl.kube.errors import ApiError, Conflict, Undecodable, Unreachable
-from kubedr_ctrl.kube.workqueue import WorkQueue
+from kubedr_ctrl.kube.errors import ApiError, Conflict, NotLeading, TooManyRequests, Undecodable, Unreachable
+from kubedr_ctrl.kube.workqueue import ShutDown, WorkQueue
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+
+TURN = 120.0
+"""Seconds that a key may be processed for before it has to come back later."""
+WEDGED = 2 * TURN
+"""Seconds after which a worker that did not heed the end of its turn counts as wedged."""
+LONGEST_WISH = 60.0
+"""Seconds for which a server that asks to be left alone is, at most."""
 
 
 class NotYet(Exception):
@@ -34,39 +42,86 @@ class Controller(Generic[K]):
     ) -> None:
         self.name = name
         self.queue = queue
+        self.errors = 0
+        """How many tries have failed for a reason worth a word."""
         self._process = process
         self._workers = workers
-        self._complaints: dict[K, str] = {}
+        self._complaints = Complaints(name)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until the queue is shut down; cancelled, give up what is in progress."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._workers):
                 group.create_task(self._work(), name=f"{self.name}-{number}")
 
+    def wedged(self) -> str:
+        """Return what a worker hangs at, in words; empty while none does."""
+        hanging = [(key, seconds) for key, seconds in self.queue.in_progress().items() if seconds > WEDGED]
+        return ", ".join(f"{self.name} has been at {key} for {seconds:.0f} s" for key, seconds in hanging)
+
     async def _work(self) -> None:
         while True:
-            key = await self.queue.get()
             try:
-                after = await self._process(key)
-            except (Conflict, NotYet):
+                key = await self.queue.get()
+            except ShutDown:
+                return
+            try:
+                async with asyncio.timeout(TURN):
+                    after = await self._process(key)
+            except (Conflict, NotYet, NotLeading):
                 self.queue.retry(key)
+            except TooManyRequests as error:
+                self._failed(key, str(error), at_least=min(error.retry_after or 0.0, LONGEST_WISH))
             except (ApiError, Unreachable, Undecodable) as error:
-                self._complain(key, str(error))
-                self.queue.retry(key)
+                self._failed(key, str(error), known=isinstance(error, Unreachable))
+            except TimeoutError:
+                self._failed(key, f"not done within {TURN:.0f} s")
             except Exception:
+                self.errors += 1
                 log.exception("%s %s: a fault of this program", self.name, key)
                 self.queue.retry(key)
             else:
                 self.queue.forget(key)
-                if self._complaints.pop(key, None):
-                    log.info("%s %s: works again", self.name, key)
+                self._complaints.works(key)
                 if after is not None:
                     self.queue.add_after(key, after)
             finally:
                 self.queue.done(key)
 
-    def _complain(self, key: K, message: str) -> None:
-        if self._complaints.get(key) != message:
-            self._complaints[key] = message
-            log.warning("%s %s: %s; trying again", self.name, key, message)
+    def _failed(self, key: K, message: str, *, known: bool = False, at_least: float = 0.0) -> None:
+        """Put `key` back; `known` is what others tell already: that the API server does not answer."""
+        self.errors += 1
+        self.queue.retry(key, at_least)
+        if not known:
+            self._complaints.fails(key, message, self.queue.failing)
+
+
+class Complaints:
+    """Says what fails, once: neither again for the same key nor again for another that fails alike."""
+
+    EVERY = 60.0
+    """Seconds between two complaints of different words."""
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._told: dict[Hashable, str] = {}
+        self._last_message = ""
+        self._last_at = float("-inf")
+
+    def fails(self, key: Hashable, message: str, failing: int) -> None:
+        """Log that `key` fails, unless that is known; `failing` is how many keys do."""
+        now = self._clock()
+        if self._told.get(key) == message or (self._told and message == self._last_message):
+            return
+        if now - self._last_at < self.EVERY and key not in self._told and self._told:
+            return
+        self._told[key] = self._last_message = message
+        self._last_at = now
+        others = f" ({failing - 1} others fail, too)" if failing > 1 else ""
+        log.warning("%s %s: %s; trying again%s", self._name, key, message, others)
+
+    def works(self, key: Hashable) -> None:
+        """Log that `key` works again, if it was said that it does not."""
+        if self._told.pop(key, None):
+            log.info("%s %s: works again", self._name, key)

@@ -14,17 +14,34 @@ from kubernetes_asyncio.client import Configuration
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
+Stamp = tuple[tuple[int, int], ...]
+
+
+def _stamp(*paths: str | Path) -> Stamp:
+    """Return what changes when one of the files does; symbolic links, as the kubelet swaps them, are followed."""
+    stats = [Path(path).stat() for path in paths]
+    return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+
+
 class Credentials:
     """The server's address, a TLS context and an Authorization header, each as fresh as its file."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, *, token_file: Path | None = None) -> None:
+        """`token_file` is read anew whenever it has changed, by no clock; without it the configuration decides."""
         self._configuration = configuration
         self._ssl: ssl.SSLContext | None = None
-        self._ssl_stamp: tuple[float, ...] = ()
+        self._ssl_stamp: Stamp = ()
+        self._token_file = token_file
+        self._token, self._token_stamp = "", ()  # type: tuple[str, Stamp]
         self.server: str = str(configuration.host).rstrip("/")
 
     async def headers(self) -> dict[str, str]:
-        """Return the headers that authenticate a request; a token that is about to expire is read anew."""
+        """Return the headers that authenticate a request."""
+        if self._token_file:
+            stamp = _stamp(self._token_file)
+            if stamp != self._token_stamp:
+                self._token, self._token_stamp = f"Bearer {self._token_file.read_text().strip()}", stamp
+            return {"Authorization": self._token}
         token = await self._configuration.get_api_key_with_prefix("BearerToken")
         return {"Authorization": token} if token else {}
 
@@ -34,7 +51,7 @@ class Credentials:
             return None
         settings = self._configuration
         files = [path for path in (settings.ssl_ca_cert, settings.cert_file, settings.key_file) if path]
-        stamp = tuple(Path(path).stat().st_mtime for path in files)
+        stamp = _stamp(*files)
         if self._ssl is None or stamp != self._ssl_stamp:
             context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
             # Python 3.13 began to refuse CAs without all the extensions of RFC 5280; client-go does not.
@@ -48,14 +65,20 @@ class Credentials:
         return self._ssl
 
 
-async def load_credentials() -> Credentials:
+async def load_credentials(service_account: Path = SERVICE_ACCOUNT) -> Credentials:
     """Return the credentials of KUBECONFIG where it is set, else those of the pod, else of ~/.kube/config."""
     configuration = Configuration()
     kubeconfig = os.environ.get("KUBECONFIG")
-    if not kubeconfig and (SERVICE_ACCOUNT / "token").exists():
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    token = service_account / "token"
+    if not kubeconfig and token.exists():
+        config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration,
+            try_refresh_token=False,
+            token_filename=str(token),
+            cert_filename=str(service_account / "ca.crt"),
+        )
+        return Credentials(configuration, token_file=token)
+    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
     return Credentials(configuration)
 
 

@@ -59,6 +59,10 @@ class Silent(Unreachable):
     """The server answered, and then said nothing for too long: idle, or half open."""
 
 
+class NotLeading(Exception):
+    """Nothing was sent, as only the leader may write and this is not, or no longer, the leader."""
+
+
 class Undecodable(Exception):
     """The server sent something that is no JSON, or not of the shape that was asked for."""
 

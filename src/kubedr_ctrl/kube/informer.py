@@ -1,6 +1,7 @@
 """A cache of one kind, kept true by LIST and WATCH.
 
-- A list is read in pages, a watch goes on from the list's version; bookmarks move the version on.
+- The initial list is streamed where the server offers it, and read in pages where not; a watch goes on from the
+  list's version, and bookmarks move the version on.
 - Too old a version, in the status line or inside the stream, means: list anew.
 - A server in trouble is left alone for 0.8 s, doubling up to 30 s; the version is kept, so nothing is missed.
 - A stream that is silent for longer than bookmarks usually allow may be half open and is resumed.
@@ -18,7 +19,7 @@ from typing import Generic, TypeVar
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Bookmark, Resource, Unreadable, decode_line
-from kubedr_ctrl.kube.errors import ApiError, Gone, NotFound, Silent, Undecodable, Unreachable, error_from
+from kubedr_ctrl.kube.errors import ApiError, Gone, Invalid, NotFound, Silent, Undecodable, Unreachable, error_from
 from kubedr_ctrl.kube.lines import split_lines
 from kubedr_ctrl.kube.objects import Object
 from kubedr_ctrl.kube.store import Delta, Store
@@ -34,6 +35,12 @@ WATCH_TIMEOUT = (300, 600)
 """Seconds after which the server ends a watch by itself; drawn at random, so that watches do not end as one."""
 SHORT_WATCH = 1.0
 """Seconds. A watch that ends sooner without an event tells that its version is of no use."""
+INITIAL_STREAM = 60.0
+"""Seconds within which a streamed list has to be complete; a server that knows no such lists never says so."""
+LASTING = 10.0
+"""Seconds after which a failure is worth a word: most mend themselves, as those of a server that starts."""
+WEDGED = 300.0
+"""Seconds without a step after which the loop counts as wedged: no wait of its own is half as long."""
 
 
 class Informer(Generic[T]):
@@ -56,25 +63,44 @@ class Informer(Generic[T]):
         """Objects that do not fit our model, by name; the store keeps what it last knew of them."""
         self.undecodable_lines = 0
         self.relists = 0
-        self._client = client
+        self.failing_since: float | None = None
+        """Since when, by the loop's clock, the kind cannot be read."""
         self.resource = resource
+        self._client = client
         self._namespace = namespace
         self._selector = selector
         self._random = rng or random.Random()
         self._backoff = Backoff(first=0.8, limit=30.0, rng=self._random)
         self._handlers: list[Callable[[Delta[T]], None]] = []
+        self._unreadable_handlers: list[Callable[[Unreadable], None]] = []
         self._version = ""
-        self._failing = False
+        self._streams_lists = True
+        self._stepped_at = 0.0
+        self._told = False
+        self._told_garbage = False
 
-    def on_change(self, handler: Callable[[Delta[T]], None]) -> None:
-        """Call `handler` for each change from now on; it must not block and must not raise."""
+    def on_change(self, handler: Callable[[Delta[T]], None]) -> Callable[[], None]:
+        """Call `handler` for each change until what is returned is called; it must not block and must not raise."""
         self._handlers.append(handler)
+        return lambda: self._handlers.remove(handler)
+
+    def on_unreadable(self, handler: Callable[[Unreadable], None]) -> Callable[[], None]:
+        """Call `handler`, likewise, for each object that does not fit our model, those at hand included."""
+        self._unreadable_handlers.append(handler)
+        for entry in self.unreadable.values():
+            handler(entry)
+        return lambda: self._unreadable_handlers.remove(handler)
+
+    def wedged(self) -> str:
+        """Return in words that the loop hangs; empty while it does not."""
+        still = asyncio.get_running_loop().time() - self._stepped_at if self._stepped_at else 0.0
+        return f"the watch of {self.resource.plural} has hung for {still:.0f} s" if still > WEDGED else ""
 
     async def run(self) -> None:
         """Keep the store true until cancelled."""
         while True:
             try:
-                if not self._version:
+                if not self._version and not self._streams_lists:
                     await self._list()
                 wait = await self._watch()
             except Gone:
@@ -87,12 +113,15 @@ class Informer(Generic[T]):
             except NotFound as error:
                 self._version = ""
                 wait = self._failed("is not served: is its CustomResourceDefinition installed?", error)
-            except (ApiError, Unreachable, Undecodable) as error:
+            except Undecodable as error:
+                self._tell_garbage(error)
+                wait = self._backoff.next()
+            except (ApiError, Unreachable) as error:
                 wait = self._failed("cannot be read", error)
+            self._step()
             await asyncio.sleep(wait)
 
     async def _list(self) -> None:
-        self.relists += 1
         items: list[T] = []
         unreadable: list[Unreadable] = []
         token, version = "", ""
@@ -104,88 +133,147 @@ class Informer(Generic[T]):
                 limit=PAGE_LIMIT,
                 continue_token=token,
             )
+            self._step()
             items += page.items
             unreadable += page.unreadable
             token, version = page.continue_token, page.resource_version
             if not token:
                 break
-        self.unreadable = {entry.metadata.name: entry for entry in unreadable}
-        for entry in unreadable:
-            self._log_unreadable(entry)
-        self._tell(self.store.replace(items, keep=self.unreadable))
-        self._version = version
-        self._readable_again()
-        self.synced.set()
+        self._replace(items, unreadable, version)
 
     async def _watch(self) -> float:
         """Follow one watch to its end; return how long to wait before the next one."""
         loop = asyncio.get_running_loop()
-        began, events = loop.time(), 0
-        params = {
+        began, changes = loop.time(), 0
+        streamed = not self._version
+        initial = _InitialList[T]() if streamed else None
+        try:
+            async with (
+                asyncio.timeout(INITIAL_STREAM if initial else None) as limit,
+                self._client.stream(
+                    self.resource.path(self._namespace), self._parameters(), silence=SILENCE
+                ) as content,
+            ):
+                self._answered()
+                async for line in split_lines(content.iter_any()):
+                    self._step()
+                    if initial is None:
+                        self._take(line)
+                        changes += 1
+                        self._backoff.reset()
+                    elif version := initial.take(line, self.resource):
+                        self._replace(initial.items, initial.unreadable, version)
+                        initial = None
+                        limit.reschedule(None)
+        except (Invalid, TimeoutError):
+            if initial is None:
+                raise
+        if initial is not None:
+            log.info("%s are listed in pages, as the server streams no lists", self.resource.plural)
+            self._streams_lists = False
+            return 0.0
+        if not changes and not streamed and loop.time() - began < SHORT_WATCH:
+            self._version = ""
+            return self._backoff.next()
+        self._told_garbage = False
+        return self._random.uniform(0.1, 0.3)
+
+    def _parameters(self) -> dict[str, str]:
+        parameters = {
             "watch": "true",
-            "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(self._random.randint(*WATCH_TIMEOUT)),
             "labelSelector": self._selector,
         }
-        path = self.resource.path(self._namespace)
-        async with self._client.stream(path, params, silence=SILENCE) as content:
-            async for line in split_lines(content.iter_any()):
-                self._take(line)
-                events += 1
-                self._backoff.reset()
-                self._readable_again()
-        if not events and loop.time() - began < SHORT_WATCH:
-            self._version = ""
-            return self._backoff.next()
-        return self._random.uniform(0.1, 0.3)
+        if self._version:
+            return parameters | {"resourceVersion": self._version}
+        return parameters | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+
+    def _replace(self, items: list[T], unreadable: list[Unreadable], version: str) -> None:
+        self.relists += 1
+        self._answered()
+        self.unreadable.clear()
+        for entry in unreadable:
+            self._take_unreadable(entry)
+        self._tell(self.store.replace(items, keep=self.unreadable))
+        self._version = version
+        self.synced.set()
 
     def _take(self, line: bytes) -> None:
         try:
             event = decode_line(line, self.resource.decode)
-        except Undecodable as error:
-            self.undecodable_lines += 1
+        except Undecodable:
             self._version = ""
-            msg = f"watch of {self.resource.plural}: {error}"
-            raise Undecodable(msg) from error
+            raise
         if isinstance(event, Bookmark):
             self._version = event.resource_version
         elif isinstance(event, bytes):
             raise error_from(0, event)
-        elif isinstance(event.object, Unreadable):
-            self._version = event.object.metadata.resource_version
-            self._take_unreadable(event.type, event.object)
         else:
-            item = event.object
+            item, name = event.object, event.object.metadata.name
             self._version = item.metadata.resource_version
-            self.unreadable.pop(item.metadata.name, None)
-            self._tell(self.store.drop(item.metadata.name) if event.type == "DELETED" else self.store.put(item))
-
-    def _take_unreadable(self, type_: str, entry: Unreadable) -> None:
-        name = entry.metadata.name
-        if type_ == "DELETED":
             self.unreadable.pop(name, None)
-            self._tell(self.store.drop(name))
-        else:
-            self.unreadable[name] = entry
-            self._log_unreadable(entry)
+            if event.type == "DELETED":
+                self._tell(self.store.drop(name))
+            elif isinstance(item, Unreadable):
+                self._take_unreadable(item)
+            else:
+                self._tell(self.store.put(item))
 
-    def _log_unreadable(self, entry: Unreadable) -> None:
-        log.warning("%s/%s cannot be understood: %s", self.resource.plural, entry.metadata.name, entry.error)
+    def _take_unreadable(self, entry: Unreadable) -> None:
+        name = entry.metadata.name
+        self.unreadable[name] = entry
+        log.warning("%s/%s cannot be understood: %s", self.resource.plural, name, entry.error)
+        for handler in self._unreadable_handlers:
+            handler(entry)
 
     def _tell(self, deltas: tuple[Delta[T], ...]) -> None:
         for delta in deltas:
-            for handler in self._handlers:
+            for handler in tuple(self._handlers):
                 handler(delta)
 
+    def _step(self) -> None:
+        self._stepped_at = asyncio.get_running_loop().time()
+
     def _failed(self, what: str, error: Exception) -> float:
-        if not self._failing:
-            self._failing = True
+        now = asyncio.get_running_loop().time()
+        self.failing_since = self.failing_since or now
+        if not self._told and now - self.failing_since >= LASTING and not self._client.outage.lasts:
+            self._told = True
             log.warning("%s %s; trying again until it can: %s", self.resource.plural, what, error)
         retry_after = getattr(error, "retry_after", None) or 0.0
         return max(self._backoff.next(), min(retry_after, 60.0))
 
-    def _readable_again(self) -> None:
-        if self._failing:
-            self._failing = False
+    def _answered(self) -> None:
+        self.failing_since = None
+        if self._told:
+            self._told = False
             log.info("%s can be read again", self.resource.plural)
+
+    def _tell_garbage(self, error: Undecodable) -> None:
+        """Count what cannot be understood, and log the first of it."""
+        self.undecodable_lines += 1
+        if not self._told_garbage:
+            self._told_garbage = True
+            log.warning("watch of %s: %s; listing anew, and saying no more of the like", self.resource.plural, error)
+
+
+class _InitialList(Generic[T]):
+    """A list as it is streamed: additions, then the bookmark that ends it."""
+
+    def __init__(self) -> None:
+        self.items: list[T] = []
+        self.unreadable: list[Unreadable] = []
+
+    def take(self, line: bytes, resource: Resource[T]) -> str:
+        """Take in one line; return the list's version with the last one, nothing before."""
+        event = decode_line(line, resource.decode)
+        if isinstance(event, bytes):
+            raise error_from(0, event)
+        if isinstance(event, Bookmark):
+            return event.resource_version if event.ends_initial_list else ""
+        if isinstance(event.object, Unreadable):
+            self.unreadable.append(event.object)
+        else:
+            self.items.append(event.object)
+        return ""

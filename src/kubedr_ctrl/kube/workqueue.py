@@ -4,18 +4,47 @@
 - a key is processed by one worker at a time;
 - a key that is added while it is processed runs again afterwards.
 
-A key that fails comes back after a back-off of its own. Keys belong to groups, and groups take turns: ten
-thousand keys of one group delay a key of another by one turn.
+And with three of its own:
+
+- A key that fails comes back after a back-off of its own.
+- The retries of all keys together are paced: each failure doubles the pause between two of them, up to a second,
+  and each success halves it. A hundred thousand keys that fail for ever cost one try a second, and are done soon
+  after the cause is gone.
+- Keys belong to groups, and groups take turns: ten thousand keys of one group delay a key of another by one turn.
 """
 
 import asyncio
+import heapq
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Generic, TypeVar
 
 from kubedr_ctrl.kube.backoff import Backoff
+from kubedr_ctrl.kube.distribution import Distribution
 
 K = TypeVar("K", bound=Hashable)
+
+SHORTEST_PACE, LONGEST_PACE = 0.005, 1.0
+"""Seconds between two retries of a queue in which something fails."""
+
+
+class ShutDown(Exception):
+    """The queue hands out no more keys."""
+
+
+@dataclass
+class QueueStats:
+    """What happened in a queue since it was made."""
+
+    adds: int = 0
+    retries: int = 0
+    waits: Distribution = field(default_factory=Distribution)
+    """Seconds that keys spent in the queue."""
+    works: Distribution = field(default_factory=Distribution)
+    """Seconds that processing a key took."""
 
 
 class WorkQueue(Generic[K]):
@@ -26,28 +55,50 @@ class WorkQueue(Generic[K]):
         *,
         group: Callable[[K], Hashable] = lambda key: key,
         backoff: Callable[[], Backoff] = lambda: Backoff(first=0.1, limit=60.0),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.stats = QueueStats()
         self._group = group
         self._new_backoff = backoff
+        self._clock = clock
         self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
-        self._queued: set[K] = set()
-        self._processing: set[K] = set()
+        self._queued: dict[K, float] = {}
+        self._processing: dict[K, float] = {}
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._backoffs: dict[K, Backoff] = {}
+        self._retries: list[tuple[float, int, K]] = []
+        self._retry_due: dict[K, float] = {}
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._next_retry = 0.0
+        self._pace = 0.0
+        self._numbers = count()
         self._available = asyncio.Event()
+        self._shut_down = False
 
     def __len__(self) -> int:
         return len(self._queued)
+
+    @property
+    def failing(self) -> int:
+        """How many keys failed when they were last processed."""
+        return len(self._backoffs)
+
+    def in_progress(self) -> dict[K, float]:
+        """Return for how many seconds each key that is being processed has been."""
+        now = self._clock()
+        return {key: now - since for key, since in self._processing.items()}
 
     def add(self, key: K) -> None:
         """Have `key` processed when its turn comes, whatever delay was set for it."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
+        self._retry_due.pop(key, None)
         if key in self._processing:
             self._again.add(key)
         elif key not in self._queued:
-            self._queued.add(key)
+            self.stats.adds += 1
+            self._queued[key] = self._clock()
             self._ready.setdefault(self._group(key), deque()).append(key)
             self._available.set()
 
@@ -55,38 +106,83 @@ class WorkQueue(Generic[K]):
         """Add `key` in `delay` seconds, or earlier if something else wants it earlier."""
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
-        if key in self._queued or (timer and timer.when() <= loop.time() + delay):
+        if key in self._queued or self._shut_down or (timer and timer.when() <= loop.time() + delay):
             return
         if timer:
             timer.cancel()
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def retry(self, key: K) -> float:
-        """Add `key`, which failed, after its back-off; return that wait in seconds."""
-        delay = self._backoffs.setdefault(key, self._new_backoff()).next()
-        self.add_after(key, delay)
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Add `key`, which failed, after its back-off, `at_least` so many seconds; return that wait.
+
+        It becomes longer where the pace of all retries asks for it.
+        """
+        self.stats.retries += 1
+        self._pace = min(max(self._pace * 2, SHORTEST_PACE), LONGEST_PACE)
+        delay = max(self._backoffs.setdefault(key, self._new_backoff()).next(), at_least)
+        if key not in self._queued and not self._shut_down:
+            due = asyncio.get_running_loop().time() + delay
+            self._retry_due[key] = due
+            heapq.heappush(self._retries, (due, next(self._numbers), key))
+            self._arm()
         return delay
 
     def forget(self, key: K) -> None:
         """End the back-off of `key`, as it no longer fails."""
         self._backoffs.pop(key, None)
+        self._pace = self._pace / 2 if self._pace > SHORTEST_PACE else 0.0
 
     async def get(self) -> K:
-        """Wait for a key and return it; the caller owes a `done`."""
-        while not self._ready:
+        """Wait for a key and return it; the caller owes a `done`. ShutDown once there will be none."""
+        while not self._ready and not self._shut_down:
             self._available.clear()
             await self._available.wait()
+        if self._shut_down:
+            raise ShutDown
         group, keys = self._ready.popitem(last=False)
         key = keys.popleft()
         if keys:
             self._ready[group] = keys
-        self._queued.discard(key)
-        self._processing.add(key)
+        now = self._clock()
+        self.stats.waits.observe(now - self._queued.pop(key))
+        self._processing[key] = now
         return key
 
     def done(self, key: K) -> None:
         """Give `key` back after processing."""
-        self._processing.discard(key)
+        self.stats.works.observe(self._clock() - self._processing.pop(key))
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def shut_down(self) -> None:
+        """Hand out no more keys; those that wait are forgotten, those in progress may be ended."""
+        self._shut_down = True
+        for timer in (*self._timers.values(), self._retry_timer):
+            if timer:
+                timer.cancel()
+        self._timers.clear()
+        self._available.set()
+
+    def _arm(self) -> None:
+        """Set the timer for the next retry."""
+        while self._retries and self._retry_due.get(self._retries[0][2]) != self._retries[0][0]:
+            heapq.heappop(self._retries)  # it was added since, or failed anew
+        if not self._retries:
+            return
+        when = max(self._retries[0][0], self._next_retry)
+        if self._retry_timer:
+            if self._retry_timer.when() <= when:
+                return
+            self._retry_timer.cancel()
+        self._retry_timer = asyncio.get_running_loop().call_at(when, self._release)
+
+    def _release(self) -> None:
+        self._retry_timer = None
+        now = asyncio.get_running_loop().time()
+        if self._retries and max(self._retries[0][0], self._next_retry) <= now:
+            due, _, key = heapq.heappop(self._retries)
+            if self._retry_due.get(key) == due:
+                self._next_retry = now + self._pace
+                self.add(key)
+        self._arm()

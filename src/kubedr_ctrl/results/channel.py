@@ -6,7 +6,9 @@ not hold up the others; the Job keeps our finalizer until all are done, so nothi
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from kubedr_ctrl.kube.backoff import Backoff
@@ -27,51 +29,73 @@ class Consumer(Protocol):
         """Take in the result of a Job; returning is the acknowledgement. May be called again for the same."""
 
 
-def _queue() -> WorkQueue[JobKey]:
-    return WorkQueue(group=lambda key: (key.operation, key.owner), backoff=lambda: Backoff(first=0.1, limit=30.0))
+@dataclass(frozen=True)
+class Backlog:
+    """What one consumer has yet to acknowledge."""
+
+    results: int
+    oldest: float
+    """Seconds since the oldest of them was delivered."""
 
 
 class ResultChannel:
     """Delivers each result to all consumers, then has the Job marked as recorded."""
 
-    def __init__(self, source: ResultSource, consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self, source: ResultSource, consumers: Sequence[Consumer], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._source = source
-        self._owed: dict[JobKey, set[str]] = {}
-        self._controllers = {consumer.name: self._controller(consumer) for consumer in consumers}
+        self._clock = clock
+        self._owed: dict[str, dict[JobKey, float]] = {consumer.name: {} for consumer in consumers}
+        """By consumer: the results it owes an acknowledgement, and since when."""
+        self._delivered: set[JobKey] = set()
+        self._consuming = {consumer.name: self._controller(consumer) for consumer in consumers}
         self._finisher = Controller("result-finisher", self._finish, queue=_queue())
 
     def deliver(self, key: JobKey) -> None:
         """Have every consumer that has not acknowledged `key` take it in. May be called again for the same."""
-        owed = self._owed.setdefault(key, set(self._controllers))
-        for name in owed:
-            self._controllers[name].queue.add(key)
-        if not owed:
-            self._finisher.queue.add(key)
+        if key not in self._delivered:
+            self._delivered.add(key)
+            for owed in self._owed.values():
+                owed[key] = self._clock()
+        for name, owed in self._owed.items():
+            if key in owed:
+                self._consuming[name].queue.add(key)
+        self._finish_if_acknowledged(key)
 
-    def outstanding(self) -> dict[str, int]:
-        """Return for each consumer how many results it has yet to acknowledge."""
-        counts = dict.fromkeys(self._controllers, 0)
-        for owed in self._owed.values():
-            for name in owed:
-                counts[name] += 1
-        return counts
+    def backlog(self) -> dict[str, Backlog]:
+        """Return for each consumer what it has yet to acknowledge."""
+        now = self._clock()
+        return {name: Backlog(len(owed), now - next(iter(owed.values()), now)) for name, owed in self._owed.items()}
+
+    def controllers(self) -> Iterator[Controller[JobKey]]:
+        """Yield the consumers' loops, and that which has the Jobs marked."""
+        yield from self._consuming.values()
+        yield self._finisher
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver until the queues are shut down."""
         async with asyncio.TaskGroup() as group:
-            for controller in (*self._controllers.values(), self._finisher):
+            for controller in self.controllers():
                 group.create_task(controller.run(), name=controller.name)
 
     def _controller(self, consumer: Consumer) -> Controller[JobKey]:
         async def consume(key: JobKey) -> None:
             await consumer.consume(key)
-            owed = self._owed.get(key, set())
-            owed.discard(consumer.name)
-            if not owed:
-                self._finisher.queue.add(key)
+            self._owed[consumer.name].pop(key, None)
+            self._finish_if_acknowledged(key)
 
         return Controller(consumer.name, consume, queue=_queue())
 
+    def _finish_if_acknowledged(self, key: JobKey) -> None:
+        if not any(key in owed for owed in self._owed.values()):
+            self._finisher.queue.add(key)
+
     async def _finish(self, key: JobKey) -> None:
         await self._source.mark_recorded(key)
-        self._owed.pop(key, None)
+        self._delivered.discard(key)
+
+
+def _queue() -> WorkQueue[JobKey]:
+    """Return a queue in which the owners of results take turns."""
+    return WorkQueue(group=lambda key: (key.operation, key.owner), backoff=lambda: Backoff(first=0.1, limit=30.0))

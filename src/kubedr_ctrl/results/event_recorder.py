@@ -16,7 +16,7 @@ KINDS = {
 
 
 class EventRecorder:
-    """Step 4 of the protocol."""
+    """Step 5 of the protocol."""
 
     name = "event-recorder"
 

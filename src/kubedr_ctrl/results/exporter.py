@@ -3,29 +3,39 @@
 Counters are set from the totals in the policies' status, never counted here: at start they are right as soon
 as the cache is, and a restart neither loses nor repeats. A result is acknowledged once the cached status that
 the series were set from includes it.
+
+Only the leader shows them: with two replicas, what a dashboard sums up is there once.
 """
 
 from aioprometheus.collectors import Registry
 
-from kubedr_ctrl import __version__
 from kubedr_ctrl.api.location import BackupLocation, InitStatus
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicy
 from kubedr_ctrl.api.result import Operation, Outcome
 from kubedr_ctrl.kube.controller import NotYet
-from kubedr_ctrl.kube.store import Change, Delta, Store
+from kubedr_ctrl.kube.informer import Informer
+from kubedr_ctrl.kube.store import Change, Delta
 from kubedr_ctrl.results.harvest import JobKey
 from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram
 from kubedr_ctrl.results.source import ResultSource
 
 
 class Exporter:
-    """Keeps the series of all policies and locations equal to their status."""
+    """Keeps the series of all policies and locations equal to their status, from `show` to `hide`."""
 
     name = "exporter"
 
-    def __init__(self, registry: Registry, source: ResultSource, policies: Store[MetadataBackupPolicy]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        source: ResultSource,
+        policies: Informer[MetadataBackupPolicy],
+        locations: Informer[BackupLocation],
+    ) -> None:
         self._source = source
-        self._policies = policies
+        self._policies = policies.store
+        self._locations = locations.store
+        self._shows = False
         self._size = Gauge(registry, "kubedr_backup_size_bytes", "Size of the backup in bytes.")
         self._added = Gauge(
             registry, "kubedr_backup_data_added_bytes", "Bytes that the last successful backup added to the repository."
@@ -52,9 +62,22 @@ class Exporter:
             "kubedr_location_ready",
             "Whether the repository of the BackupLocation is initialized (1) or not (0).",
         )
-        Gauge(registry, "kubedr_build_info", "The controller's version, as a label; always 1.").set(
-            {"version": __version__}, 1
-        )
+        policies.on_change(self._on_policy)
+        locations.on_change(self._on_location)
+
+    def show(self) -> None:
+        """Show what the caches hold, and follow it."""
+        self._shows = True
+        for policy in self._policies:
+            self.show_policy(policy)
+        for location in self._locations:
+            self._show_location(location)
+
+    def hide(self) -> None:
+        """Show nothing."""
+        self._shows = False
+        for series in (*self._of_policies, self._location):
+            series.clear()
 
     async def consume(self, key: JobKey) -> None:
         """Return once the series include the result of `key`."""
@@ -65,28 +88,32 @@ class Exporter:
             return
         if any(entry.uid == key.uid for entry in policy.status.recorded):
             self.show_policy(policy)
-        elif await self._source.unrecorded_job(key.name, key.uid) is not None:
+        elif not await self._source.is_counted(key.name, key.uid):
             raise NotYet
 
-    def on_policy(self, delta: Delta[MetadataBackupPolicy]) -> None:
-        """Follow a policy's status; the series of a deleted policy go away."""
-        if delta.change is not Change.DELETED:
+    def _on_policy(self, delta: Delta[MetadataBackupPolicy]) -> None:
+        if delta.change is Change.DELETED:
+            for series in self._of_policies:
+                series.remove({"policyName": delta.object.metadata.name})
+        elif self._shows:
             self.show_policy(delta.object)
-            return
-        labels = {"policyName": delta.object.metadata.name}
-        for series in (
+
+    def _on_location(self, delta: Delta[BackupLocation]) -> None:
+        if delta.change is Change.DELETED:
+            self._location.remove({"locationName": delta.object.metadata.name})
+        elif self._shows:
+            self._show_location(delta.object)
+
+    @property
+    def _of_policies(self) -> tuple[Gauge | Counter | Histogram, ...]:
+        return (
             self._size, self._added, self._backups, self._successful, self._failed, self._duration,
             self._last_success, self._last_status,
-        ):  # fmt: skip
-            series.remove(labels)
+        )  # fmt: skip
 
-    def on_location(self, delta: Delta[BackupLocation]) -> None:
-        """Follow a location's status."""
-        labels = {"locationName": delta.object.metadata.name}
-        if delta.change is Change.DELETED:
-            self._location.remove(labels)
-        else:
-            self._location.set(labels, delta.object.status.init_status is InitStatus.COMPLETED)
+    def _show_location(self, location: BackupLocation) -> None:
+        labels = {"locationName": location.metadata.name}
+        self._location.set(labels, location.status.init_status is InitStatus.COMPLETED)
 
     def show_policy(self, policy: MetadataBackupPolicy) -> None:
         """Set the policy's series from its status."""

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 
 from kubedr_ctrl.api.names import (
     DIAGNOSIS_ANNOTATION,
     OPERATION_LABEL,
     OWNER_ANNOTATION,
     OWNER_UID_ANNOTATION,
+    RESULT_ANNOTATION,
+    RESULT_POD_ANNOTATION,
 )
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result
 from kubedr_ctrl.kube.objects import Job, Pod
@@ -16,7 +19,7 @@ from kubedr_ctrl.kube.objects import Job, Pod
 OPERATIONS = frozenset(operation.value for operation in Operation)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobKey:
     """A Job of ours: enough to find it, to tell it from a namesake, and to find whom it works for."""
 
@@ -36,6 +39,7 @@ class Harvest:
 
     result: Result
     pod: str = ""
+    """The pod's name."""
     about: Mapping[str, str] = field(default_factory=dict)
     """The Job's annotations: the location, the repository, the snapshots it was about."""
 
@@ -47,12 +51,19 @@ def job_key(job: Job) -> JobKey | None:
     owner, owner_uid = meta.annotations.get(OWNER_ANNOTATION), meta.annotations.get(OWNER_UID_ANNOTATION)
     if operation not in OPERATIONS or not owner or not owner_uid:
         return None
-    return JobKey(meta.name, meta.uid, Operation(operation), owner, owner_uid)
+    return JobKey(meta.name, meta.uid, Operation(operation), intern(owner), intern(owner_uid))
 
 
 def has_ended(job: Job) -> bool:
     """Return whether nothing more will come of the Job: it ended, or it is being deleted."""
     return job.ended is not None or job.metadata.deletion_timestamp is not None
+
+
+def concluded(job: Job) -> Harvest | None:
+    """Return what is written on the Job as its outcome, None while nothing (or nonsense) is."""
+    about = job.metadata.annotations
+    result = Result.decode(about.get(RESULT_ANNOTATION, ""))
+    return Harvest(result, about.get(RESULT_POD_ANNOTATION, ""), about) if result else None
 
 
 def conclude(job: Job, operation: Operation, pods: Iterable[Pod]) -> Harvest:

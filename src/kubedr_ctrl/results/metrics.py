@@ -41,6 +41,10 @@ class _Series:
         except KeyError:
             return
 
+    def clear(self) -> None:
+        """Have all series go away."""
+        self._collector.values.store.clear()
+
 
 class Gauge(_Series):
     """A value that goes up and down."""

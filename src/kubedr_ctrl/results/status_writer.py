@@ -6,7 +6,15 @@ from typing import Any, TypeVar
 
 from kubedr_ctrl.api.location import BackupLocation
 from kubedr_ctrl.api.meta import RecordedJob
-from kubedr_ctrl.api.names import API_VERSION, APP, APP_LABEL, LOCATION_ANNOTATION, RECORD_FINALIZER, record_name
+from kubedr_ctrl.api.names import (
+    API_VERSION,
+    APP,
+    APP_LABEL,
+    COUNTED_ANNOTATION,
+    LOCATION_ANNOTATION,
+    RECORD_FINALIZER,
+    record_name,
+)
 from kubedr_ctrl.api.policy import MetadataBackupPolicy
 from kubedr_ctrl.api.restore import MetadataRestore
 from kubedr_ctrl.api.result import Operation, Snapshot
@@ -22,8 +30,12 @@ from kubedr_ctrl.results.source import ResultSource
 R = TypeVar("R", BackupLocation, MetadataBackupPolicy, MetadataRestore)
 
 
+MAX_RECORDED = 50
+"""How many Jobs a status lists that may be counted already; those beyond say so themselves."""
+
+
 class StatusWriter:
-    """Steps 1, 3 and 6 of the protocol."""
+    """Steps 2, 4 and 7 of the protocol."""
 
     name = "status-writer"
 
@@ -52,7 +64,7 @@ class StatusWriter:
         harvest = await self._source.harvest(key)
         if harvest is None or owner.metadata.uid != key.owner_uid:
             return
-        if any(entry.uid == key.uid for entry in owner.status.recorded):
+        if COUNTED_ANNOTATION in harvest.about or any(entry.uid == key.uid for entry in owner.status.recorded):
             return
         if key.operation is Operation.BACKUP and harvest.result.snapshot:
             await self._create_record(key.owner, harvest, harvest.result.snapshot)
@@ -67,9 +79,11 @@ class StatusWriter:
         await self._client.patch(resource, self._namespace, key.owner, patch, subresource="status")
 
     async def _settled(self, recorded: tuple[RecordedJob, ...]) -> set[str]:
-        """Return the UIDs of those Jobs that can no longer be counted again."""
-        jobs = [(entry.uid, await self._source.unrecorded_job(entry.name, entry.uid)) for entry in recorded]
-        return {uid for uid, job in jobs if job is None}
+        """Return the UIDs of those Jobs that can no longer be counted again; of too many, all."""
+        if len(recorded) >= MAX_RECORDED:
+            for entry in recorded:
+                await self._source.mark_counted(entry.name, entry.uid)
+        return {entry.uid for entry in recorded if await self._source.is_counted(entry.name, entry.uid)}
 
     async def _create_record(self, policy: str, harvest: Harvest, snapshot: Snapshot) -> None:
         if not harvest.result.completed:

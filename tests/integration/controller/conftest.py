@@ -3,16 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.controller.harness import MANIFESTS, Kubedr, kubedr
 from tests.servers.apiserver import ControlPlane
-
-
-@pytest.fixture(scope="session")
-def plane(control_plane: ControlPlane) -> ControlPlane:
-    """A control plane that has our four kinds."""
-    control_plane.kubectl("apply", "-k", str(MANIFESTS / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    return control_plane
+from tests.servers.kubedr import Kubedr, kubedr
 
 
 @pytest.fixture(scope="session")

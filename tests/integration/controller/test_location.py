@@ -1,7 +1,7 @@
 import re
 
 from kubedr_ctrl.api.result import Operation, Reason
-from tests.integration.controller.harness import REPO, Kubedr, failure, report
+from tests.servers.kubedr import REPO, Kubedr, failure, report
 
 EXISTS = (
     "Fatal: create key in repository at s3:http://10.106.189.174:9000/testbucket62 failed: "

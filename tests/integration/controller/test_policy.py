@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubedr_ctrl.api.result import Operation
-from tests.integration.controller.harness import Kubedr, failure, report
+from tests.servers.kubedr import Kubedr, failure, report
 
 WRONG_KEY = (
     "subprocess.CalledProcessError: Command '['restic', '--json', '-r', 's3:http://10.106.189.174:9000/testbucket63', "

@@ -1,5 +1,5 @@
 from kubedr_ctrl.api.result import Operation
-from tests.integration.controller.harness import Kubedr, failure, report
+from tests.servers.kubedr import Kubedr, failure, report
 
 
 def backed_up(kubedr: Kubedr, policy: str, snapshot: str) -> str:

@@ -23,7 +23,7 @@ from kubedr_ctrl.resources import JOBS, LOCATIONS, POLICIES, RECORDS, RESTORES
 from tests.servers.apiserver import ApiError, ControlPlane
 from tests.servers.process import LOOPBACK, free_port, tail
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 PATHS = {resource.kind: resource for resource in (LOCATIONS, POLICIES, RECORDS, RESTORES, JOBS)}
 REPO = "s3:http://10.106.189.174:9000/testbucket62"
@@ -57,42 +57,43 @@ def failure(operation: Operation, message: str, reason: Reason = Reason.RESTIC_F
     return report(operation, outcome=Outcome.FAILED, reason=reason, message=message)
 
 
-class Kubedr:
-    """A namespace with the controller in it, and what tests do there."""
+class Replica:
+    """One process of the controller."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, directory: Path) -> None:
-        self.plane = plane
-        self.namespace = namespace
+    def __init__(self, name: str, namespace: str, kubeconfig: Path, **environment: str) -> None:
+        """`environment` is set for the process beside what it needs to run."""
+        self.name = name
         self.port = free_port()
-        self.role_path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/kubedr-controller"
-        self._log = directory / f"controller-{namespace}.log"
-        self._kubeconfig = directory / f"kubeconfig-{namespace}"
+        self.log = kubeconfig.with_name(f"{namespace}-{name}.log")
         self._process: subprocess.Popen[bytes] | None = None
-        self._install()
-
-    # The controller.
+        self._environment = {
+            "KUBECONFIG": str(kubeconfig),
+            "KUBEDR_NAMESPACE": namespace,
+            "KUBEDR_WORKER_IMAGE": "kubedr:test",
+            "KUBEDR_POD_NAME": name,
+            "KUBEDR_PORT": str(self.port),
+            **environment,
+        }
 
     def start(self) -> None:
-        """Start the controller and wait until it is ready."""
-        with self._log.open("ab") as log:
+        """Start the process; it is not ready yet."""
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "kubedr_ctrl.app"],
                 stderr=log,
-                env={
-                    **os.environ,
-                    "KUBECONFIG": str(self._kubeconfig),
-                    "KUBEDR_NAMESPACE": self.namespace,
-                    "KUBEDR_WORKER_IMAGE": "kubedr:test",
-                    "KUBEDR_PORT": str(self.port),
-                },
+                env={**os.environ, **self._environment},
             )
-        self.wait_for(lambda: self.http("/readyz") == "ok\n", "the controller to be ready")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> float:
-        """Stop the controller; return the seconds that took."""
+        """Stop the process and wait for its end; return the seconds that took."""
         assert self._process is not None
         began = time.monotonic()
-        self._process.send_signal(with_signal)
+        self.send(with_signal)
         self._process.wait(timeout=30)
         self._process = None
         return time.monotonic() - began
@@ -101,8 +102,18 @@ class Kubedr:
         if self._process is not None:
             self.stop(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def logs(self) -> str:
-        return self._log.read_text()
+        return self.log.read_text()
 
     def http(self, path: str) -> str:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}{path}", timeout=5) as response:
@@ -112,6 +123,55 @@ class Kubedr:
         """Return the samples of /metrics by series, as they are written there."""
         lines = (line for line in self.http("/metrics").splitlines() if line and not line.startswith("#"))
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
+
+    def ready(self) -> bool:
+        return self.http("/readyz") == "ok\n"
+
+    def leads(self) -> bool:
+        return self.metrics()['leader_election_master_status{name="kubedr-controller"}'] == 1
+
+
+class Kubedr:
+    """A namespace with the controller in it, and what tests do there."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, directory: Path, server: str = "") -> None:
+        """`server` is where the controller finds the API server, if it is not to ask it directly."""
+        self.plane = plane
+        self.namespace = namespace
+        self.role_path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/kubedr-controller"
+        self._directory = directory
+        self._replicas: list[Replica] = []
+        self._install()
+        self.replica = self.another("kubedr-controller-0", server)
+
+    # The controller.
+
+    def another(self, name: str, server: str = "", **environment: str) -> Replica:
+        """Return one more replica, not started."""
+        kubeconfig = self.kubeconfig(name, server)
+        self._replicas.append(Replica(name, self.namespace, kubeconfig, **environment))
+        return self._replicas[-1]
+
+    def start(self) -> None:
+        """Start the controller and wait until it is ready."""
+        self.replica.start()
+        self.wait_for(self.replica.ready, "the controller to be ready")
+
+    def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> float:
+        """Stop the controller; return the seconds that took."""
+        return self.replica.stop(with_signal)
+
+    def stop_all(self) -> None:
+        """Kill what still runs."""
+        for replica in self._replicas:
+            replica.stop_if_running()
+
+    def http(self, path: str) -> str:
+        return self.replica.http(path)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the samples of /metrics by series, as they are written there."""
+        return self.replica.metrics()
 
     # What users do.
 
@@ -187,10 +247,12 @@ class Kubedr:
                     return found
             except (ApiError, OSError, TimeoutError) as error:
                 last = error
-            if self._process is not None and self._process.poll() is not None:
-                raise AssertionError(f"the controller ended: {tail(self._log)}")
+            for replica in self._replicas:
+                if replica.ended:
+                    raise AssertionError(f"{replica.name} ended: {tail(replica.log)}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {timeout} s for {what} ({last}); the controller said:\n{tail(self._log)}")
+                said = "\n".join(f"{r.name} said:\n{tail(r.log)}" for r in self._replicas if r.log.exists())
+                raise AssertionError(f"waited {timeout} s for {what} ({last}); {said}")
             time.sleep(0.05)
 
     def wait_ready(self, kind: str, name: str, reason: str, timeout: float = 20) -> str:
@@ -238,23 +300,38 @@ class Kubedr:
         return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
     def _install(self) -> None:
-        """Apply the roles of manifests/ to the test's namespace and make a kubeconfig of their ServiceAccount."""
+        """Apply the roles of manifests/ to the test's namespace."""
         for file in ("rbac.yaml", "cluster-identity.yaml"):
             text = (MANIFESTS / "controller" / file).read_text().replace("kubedr-system", self.namespace)
             self.plane.kubectl("apply", "-f", "-", stdin=text.replace("kubedr-cluster-identity", self.namespace))
-        token = self.kubectl("create", "token", "kubedr-controller", "--duration=1h").strip()
+
+    def kubeconfig(self, name: str, server: str = "") -> Path:
+        """Write a kubeconfig of the controller's ServiceAccount and return its path."""
         config = yaml.safe_load(self.plane.kubeconfig.read_text())
-        config["users"][0]["user"] = {"token": token}
-        self._kubeconfig.write_text(yaml.safe_dump(config))
+        config["users"][0]["user"] = {
+            "token": self.kubectl("create", "token", "kubedr-controller", "--duration=1h").strip()
+        }
+        if server:
+            config["clusters"][0]["cluster"]["server"] = server
+        path = self._directory / f"{self.namespace}-{name}.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
 
 
 @contextmanager
-def kubedr(plane: ControlPlane, directory: Path) -> Iterator[Kubedr]:
+def kubedr(plane: ControlPlane, directory: Path, server: str = "") -> Iterator[Kubedr]:
     """A namespace of its own with a running controller; both go away with the block."""
+    with installed(plane, directory, server) as instance:
+        instance.start()
+        yield instance
+
+
+@contextmanager
+def installed(plane: ControlPlane, directory: Path, server: str = "") -> Iterator[Kubedr]:
+    """A namespace of its own in which the controller is not started yet."""
     with plane.namespace() as namespace:
-        instance = Kubedr(plane, namespace, directory)
+        instance = Kubedr(plane, namespace, directory, server)
         try:
-            instance.start()
             yield instance
         finally:
-            instance.stop_if_running()
+            instance.stop_all()
