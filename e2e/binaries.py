@@ -68,9 +68,10 @@ FOR_NODES = (*MODULES[0].packages, "etcd", "coredns")
 
 
 def ensure(*names: str) -> None:
-    """Have these programs and promtool in `BIN`; up to a quarter of an hour on two cores the first time."""
+    """Have these programs, promtool and libfaketime; up to a quarter of an hour on two cores the first time."""
     BIN.mkdir(parents=True, exist_ok=True)
     promtool()
+    debian.unpack(CACHE / "faketime", "libfaketime")
     wanted = [(module, [name for name in module.packages if name in names]) for module in MODULES]
     missing = [(module, [name for name in some if not _stamp(module, name).exists()]) for module, some in wanted]
     with ThreadPoolExecutor(2) as pool:

@@ -19,7 +19,7 @@ from typing import Any
 from tests.servers.etcd import Etcd, etcd
 from tests.servers.pki import Authority, KeyPair, signing_key
 from tests.servers.pods import Pods
-from tests.servers.process import LOOPBACK, binary, free_port, running
+from tests.servers.process import LOOPBACK, Server, binary, free_port, running
 
 _CONTROLLERS = (
     "clusterrole-aggregation-controller",
@@ -54,6 +54,8 @@ class ControlPlane:
     """A client certificate of group system:masters."""
     kubeconfig: Path
     etcd: Etcd
+    apiserver: Server
+    """The process, which can be stopped and started again."""
 
     @cached_property
     def pods(self) -> Pods:
@@ -109,7 +111,7 @@ class ControlPlane:
         finally:
             self.request("DELETE", f"/api/v1/namespaces/{name}")
 
-    def _await(self, path: str, timeout: float = 30) -> None:
+    def _await(self, path: str, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -142,7 +144,6 @@ def _apiserver(directory: Path, authority: Authority, store: Etcd) -> Iterator[C
     port = free_port()
     server = f"https://{LOOPBACK}:{port}"
     kubeconfig = _kubeconfig(directory / "kubeconfig", server, authority, admin)
-    plane = ControlPlane(server, authority, admin, kubeconfig, store)
 
     def ready() -> bool:
         try:
@@ -172,8 +173,13 @@ def _apiserver(directory: Path, authority: Authority, store: Etcd) -> Iterator[C
         "--authorization-mode=RBAC",
         "--allow-privileged",
     ]
-    with running(argv, log=directory / "kube-apiserver.log", ready=ready):
+    apiserver = Server(argv, log=directory / "kube-apiserver.log", ready=ready)
+    plane = ControlPlane(server, authority, admin, kubeconfig, store, apiserver)
+    try:
+        apiserver.start()
         yield plane
+    finally:
+        apiserver.stop()
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Replica:
         self.port = free_port()
         self.log = kubeconfig.with_name(f"{namespace}-{name}.log")
         self._process: subprocess.Popen[bytes] | None = None
+        self._dismissed = False
         self._environment = {
             "KUBECONFIG": str(kubeconfig),
             "KUBEDR_NAMESPACE": namespace,
@@ -77,6 +78,7 @@ class Replica:
 
     def start(self) -> None:
         """Start the process; it is not ready yet."""
+        self._dismissed = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "kubedr_ctrl.app"],
@@ -87,6 +89,7 @@ class Replica:
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         assert self._process is not None
+        self._dismissed = self._dismissed or number in (signal.SIGKILL, signal.SIGTERM)
         self._process.send_signal(number)
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> float:
@@ -110,7 +113,7 @@ class Replica:
     @property
     def ended(self) -> bool:
         """Whether the process ended by itself."""
-        return self._process is not None and self._process.poll() is not None
+        return self._process is not None and not self._dismissed and self._process.poll() is not None
 
     def logs(self) -> str:
         return self.log.read_text()

@@ -59,6 +59,49 @@ def free_port() -> int:
         return port
 
 
+class Server:
+    """A server process that can be stopped and started again; `ready` may raise OSError for as long as it is not."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        ready: Callable[[], bool],
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> None:
+        self._argv = argv
+        self._log = log
+        self._ready = ready
+        self._env = env or {}
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "--", *self._argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+            )
+        _await_ready(self._process, self._log, self._ready, time.monotonic() + self._timeout)
+
+    def stop(self) -> None:
+        """Stop it, if it runs, and wait for its end."""
+        if process := self._process:
+            self._process = None
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
 @contextmanager
 def running(
     argv: Sequence[str | Path],
@@ -67,23 +110,14 @@ def running(
     ready: Callable[[], bool],
     env: Mapping[str, str] | None = None,
     timeout: float = 60,
-) -> Iterator[None]:
-    """Run a server until the block is left; `ready` may raise OSError for as long as it is not."""
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", "--", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-        ) as process,
-    ):
-        try:
-            _await_ready(process, log, ready, time.monotonic() + timeout)
-            yield
-        finally:
-            _stop(process)
+) -> Iterator[Server]:
+    """Run a server until the block is left."""
+    server = Server(argv, log=log, ready=ready, env=env, timeout=timeout)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def _await_ready(process: "subprocess.Popen[bytes]", log: Path, ready: Callable[[], bool], deadline: float) -> None:
@@ -99,14 +133,6 @@ def _await_ready(process: "subprocess.Popen[bytes]", log: Path, ready: Callable[
         if time.monotonic() > deadline:
             raise ServerError(f"{program} did not become ready; its log ends:\n{tail(log)}")
         time.sleep(_POLL_SECONDS)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 def tail(log: Path, lines: int = 30) -> str:
