@@ -33,6 +33,7 @@ from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
 from kubedr_ctrl.kube.errors import ApiError, Unreachable
 from kubedr_ctrl.kube.lease import LeaderElection
+from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.logs import set_up_logging
 from kubedr_ctrl.resources import NAMESPACES, PODS
 from kubedr_ctrl.results.event_recorder import EventRecorder
@@ -60,8 +61,9 @@ class App:
         self._settings = settings
         self._registry = Registry()
         self._telemetry = Telemetry(self._registry)
-        client = self._client = self._connection(credentials)
-        self._lease_client = self._connection(credentials)
+        outage = Outage(credentials.server)
+        client = self._client = self._connection(credentials, outage)
+        self._lease_client = self._connection(credentials, outage)
         self._election = LeaderElection(
             self._lease_client,
             settings.namespace,
@@ -190,8 +192,9 @@ class App:
         pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
         return WorkerImage(container.image, container.image_pull_policy, pull_secrets)
 
-    def _connection(self, credentials: Credentials) -> Client:
-        return Client(credentials, user_agent=f"{APP}/{__version__}", on_request=self._telemetry.count_request)
+    def _connection(self, credentials: Credentials, outage: Outage) -> Client:
+        agent, count = f"{APP}/{__version__}", self._telemetry.count_request
+        return Client(credentials, user_agent=agent, on_request=count, outage=outage)
 
 
 async def _patiently(what: str, ask: Callable[[], Awaitable[V]]) -> V:

@@ -48,10 +48,11 @@ class Told:
 class Backups:
     """Makes backups of one policy, and tells what became of them."""
 
-    def __init__(self, kubedr: Kubedr, policy: str) -> None:
+    def __init__(self, kubedr: Kubedr, policy: str, *, template_of: str = "") -> None:
+        """`template_of` is a policy whose CronJob the Jobs are made from, where it is not the policy itself."""
         self.kubedr = kubedr
         self.policy = policy
-        path = CRONJOBS.path(kubedr.namespace, cronjob_name(policy))
+        path = CRONJOBS.path(kubedr.namespace, cronjob_name(template_of or policy))
         self._template = kubedr.plane.request("GET", path)["spec"]["jobTemplate"]
 
     def ended(self, number: int, *, succeed: bool = True) -> list[Backup]:

@@ -6,6 +6,8 @@ Its code, its requests and its clock are the real ones. It also can be made to b
 import asyncio
 import os
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 from kubedr_ctrl.app import App
 from kubedr_ctrl.kube.credentials import load_credentials
 from kubedr_ctrl.settings import Settings
+from tests.servers.process import LOOPBACK, free_port
 
 V = TypeVar("V")
 
@@ -24,8 +27,9 @@ class Embedded:
         """`deluded` is a controller that believes that it leads, whoever holds the lease."""
         self.name = name
         self._kubeconfig = kubeconfig
+        self._port = free_port()
         self._settings = Settings(
-            namespace=namespace, worker_image="kubedr:test", pod_name=name, port=0, lease_duration_seconds=6
+            namespace=namespace, worker_image="kubedr:test", pod_name=name, port=self._port, lease_duration_seconds=6
         )
         self._deluded = deluded
         self._thread: threading.Thread | None = None
@@ -78,6 +82,15 @@ class Embedded:
     def metrics(self) -> dict[str, float]:
         lines = (line for line in self.call(self.app.metrics).decode().splitlines() if line and line[0] != "#")
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
+
+    def http(self, path: str) -> tuple[int, str]:
+        """Return the status and the body of what is served there."""
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port}{path}", timeout=5) as response:
+                return int(response.status), response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def _end(self, how: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(how)

@@ -31,7 +31,7 @@ def _own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlan
 
 def reveal(backups: Backups, backup: Backup) -> None:
     """Reveal the backup as soon as the API server serves our kinds again."""
-    backups.kubedr.wait_for(lambda: backups.reveal(backup) is None, f"{backup} to be revealed")
+    backups.kubedr.persist(lambda: backups.reveal(backup), f"{backup} to be revealed")
 
 
 def install_kinds(plane: ControlPlane) -> None:
@@ -91,18 +91,13 @@ def test_kinds_that_are_installed_late_and_removed_and_installed_again(own_plane
         kubedr.wait_for(kubedr.replica.leads, "the controller to lead", 60)
         kubedr.scheduled("kinds")
         own_plane.kubectl("delete", "-k", str(MANIFESTS / "crds"), "--wait=false")
-        remove_finalizers(kubedr)
+        kubedr.wait_for(lambda: kubedr.gone("MetadataBackupPolicy", "kinds"), "the policy to go", 30)
         own_plane.kubectl("wait", "--for=delete", "crd", "--all", "--timeout=60s")
         install_kinds(own_plane)
-        kubedr.wait_for(lambda: kubedr.initialized("kinds-loc") is None, "the kinds to be watched again", 90)
+        kubedr.persist(lambda: kubedr.initialized("kinds-loc"), "the kinds to be watched again", 90)
         kubedr.apply(kubedr.policy("kinds", "kinds-loc"))
         kubedr.wait_ready("MetadataBackupPolicy", "kinds", "Scheduled", 60)
         assert not kubedr.replica.ended
-
-
-def remove_finalizers(kubedr: Kubedr) -> None:
-    """Let a location go whose policy is being deleted with it, should the controller not come to it."""
-    kubedr.wait_for(lambda: kubedr.gone("MetadataBackupPolicy", "kinds"), "the policy to go", 30)
 
 
 def test_an_object_that_does_not_fit_says_so_itself_and_disturbs_no_other(
@@ -114,7 +109,7 @@ def test_an_object_that_does_not_fit_says_so_itself_and_disturbs_no_other(
         kubedr.scheduled("fits")
         loosen(own_plane, "metadatabackuppolicies.kubedr.catalogicsoftware.com", "retainNumBackups")
         odd = kubedr.policy("odd", "fits-loc", retainNumBackups="many")
-        kubedr.wait_for(lambda: kubedr.apply(odd) is None, "the loosened schema to be in force")
+        kubedr.persist(lambda: kubedr.apply(odd), "the loosened schema to be in force")
         message = kubedr.wait_ready("MetadataBackupPolicy", "odd", "Unreadable")
         assert "spec.retainNumBackups" in message
         kubedr.apply(kubedr.policy("other", "fits-loc"))

@@ -1,7 +1,6 @@
 """Each write with which a backup is recorded, met by each thing that can go wrong with it: the backup counts once."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -46,7 +45,7 @@ def backups(
     plane: ControlPlane, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Backups, list[Backup], Embedded]]:
     """Backups for all tests, and the controller that records them."""
-    directory: Path = tmp_path_factory.mktemp("writes")
+    directory = tmp_path_factory.mktemp("writes")
     with pytest.MonkeyPatch.context() as patch, installed(plane, directory, proxy.server) as kubedr:
         patch.setattr(client, "REQUEST_TIMEOUT", PATIENCE)
         controller = Embedded(kubedr.kubeconfig("writer", proxy.server), kubedr.namespace, "writer")

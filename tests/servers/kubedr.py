@@ -248,7 +248,7 @@ class Kubedr:
             try:
                 if found := value():
                     return found
-            except (ApiError, OSError, TimeoutError) as error:
+            except (RuntimeError, OSError) as error:
                 last = error
             for replica in self._replicas:
                 if replica.ended:
@@ -257,6 +257,15 @@ class Kubedr:
                 said = "\n".join(f"{r.name} said:\n{tail(r.log)}" for r in self._replicas if r.log.exists())
                 raise AssertionError(f"waited {timeout} s for {what} ({last}); {said}")
             time.sleep(0.05)
+
+    def persist(self, do: Callable[[], object], what: str, timeout: float = 20) -> None:
+        """Do something anew until the API server accepts it."""
+
+        def done() -> bool:
+            do()
+            return True
+
+        self.wait_for(done, what, timeout)
 
     def wait_ready(self, kind: str, name: str, reason: str, timeout: float = 20) -> str:
         """Wait until the condition Ready has that reason; return its message."""

@@ -39,12 +39,14 @@ class Client:
         user_agent: str,
         on_request: Callable[[str, int], None] = lambda *_: None,
         before_write: Callable[[], None] = lambda: None,
+        outage: Outage | None = None,
     ) -> None:
         """`on_request` is told the verb and the HTTP status of each request, 0 where there was no answer.
 
         `before_write` is called right before anything that writes is sent; what it raises keeps it from being sent.
+        `outage` is shared by clients of the same server, so that what is true of it is said once.
         """
-        self.outage = Outage(credentials.server)
+        self.outage = outage or Outage(credentials.server)
         self.before_write = before_write
         self._credentials = credentials
         self._user_agent = user_agent

@@ -107,7 +107,9 @@ class LeaderElection:
             except (ApiError, Unreachable, Undecodable, TimeoutError) as error:
                 self._explain(error)
         self._leads_until = float("-inf")
-        log.warning("%s no longer leads; the lease was not renewed in time, or %s has it", self._identity, self._holder)
+        ours = self._seen.holder_identity == self._identity
+        why = "the lease could not be renewed in time" if ours else f"{self._seen.holder_identity} does"
+        log.warning("%s no longer leads: %s", self._identity, why)
 
     async def release(self) -> None:
         """Let the next one lead at once, if this process does; who calls has ended all that writes."""
@@ -118,10 +120,6 @@ class LeaderElection:
             await self._write(LeaseSpec("", 1, _now(), self._seen.lease_transitions))
         except (ApiError, Unreachable, Undecodable) as error:
             log.warning("the lease %s could not be released: %s", self._name, error)
-
-    @property
-    def _holder(self) -> str:
-        return self._seen.holder_identity or "nobody"
 
     async def _try(self) -> bool:
         """Take or renew the lease if it is ours, free or run out; return whether this process leads."""
