@@ -10,7 +10,7 @@ from kubedr_ctrl.kube.codec import Resource
 from kubedr_ctrl.kube.informer import Informer
 from kubedr_ctrl.kube.objects import Job, Object, Pod
 from kubedr_ctrl.reconcilers.jobs import JobsOf, sort_jobs
-from kubedr_ctrl.resources import CRONJOBS, JOBS, LOCATIONS, PODS, POLICIES, RECORDS, RESTORES
+from kubedr_ctrl.resources import CRONJOBS, LOCATIONS, POLICIES, RECORDS, RESTORES, SLIM_JOBS, SLIM_PODS
 from kubedr_ctrl.results.harvest import job_key
 
 T = TypeVar("T", bound=Object)
@@ -30,8 +30,8 @@ class Caches:
         )
         self.restores = self._informer(RESTORES)
         self.cronjobs = self._informer(CRONJOBS, selector=f"{MANAGED_BY_LABEL}=kubedr-controller")
-        self.jobs = self._informer(JOBS, selector=OPERATION_LABEL, indexes={"owner": _owner_of})
-        self.pods = self._informer(PODS, selector=OPERATION_LABEL, indexes={"job": job_of})
+        self.jobs = self._informer(SLIM_JOBS, selector=OPERATION_LABEL, indexes={"owner": _owner_of})
+        self.pods = self._informer(SLIM_PODS, selector=OPERATION_LABEL, indexes={"job": job_of})
 
     def __iter__(self) -> Iterator[Informer[Any]]:
         yield from (

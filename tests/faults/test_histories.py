@@ -163,7 +163,7 @@ def test_whatever_happens_each_backup_counts_once(kubedr: Kubedr, proxy: FaultPr
             suppress_health_check=list(HealthCheck),
         )
         try:
-            run_state_machine_as_test(seed(SEED)(lambda: History(world)), settings=how)  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(seed(SEED)(lambda: History(world)), settings=how)  # type: ignore[arg-type]
         except BaseException as error:
             error.add_note(f"to draw the same histories: KUBEDR_SEED={SEED}")
             raise

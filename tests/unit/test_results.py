@@ -14,6 +14,7 @@ from kubedr_ctrl.api.names import GROUP
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicyStatus
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result, Snapshot
 from kubedr_ctrl.kube.objects import Job, Pod
+from kubedr_ctrl.resources import JOBS, PODS, SLIM_JOBS, SLIM_PODS
 from kubedr_ctrl.results.event_recorder import message_of
 from kubedr_ctrl.results.harvest import Harvest, conclude, has_ended, job_key
 from kubedr_ctrl.results.reflect import add_recorded, reflect_backup
@@ -180,3 +181,25 @@ def test_events_speak_as_the_guide_does() -> None:
     assert message_of(Operation.BACKUP, done) == "Backup completed, snapshot ID: b0f347ef"
     assert message_of(Operation.RESTORE, done) == "Restore from snapshot 5bbc8b1a completed"
     assert message_of(Operation.BACKUP, Harvest(result(Outcome.FAILED, message="why"))) == "why"
+
+
+def test_cached_jobs_and_pods_keep_what_decides_and_leave_out_what_is_large() -> None:
+    annotations = {f"{GROUP}/owner": "p", f"{GROUP}/owner-uid": "u", f"{GROUP}/result": "x" * 2000, "other": "y"}
+    labels = {f"{GROUP}/operation": "backup", "other": "y"}
+    metadata = {"name": "j", "uid": "j1", "labels": labels, "annotations": annotations, "finalizers": ["f"]}
+    conditions = [{"type": "Complete", "status": "True"}, {"type": "SuccessCriteriaMet", "status": "True"}]
+    document = json.dumps({"metadata": metadata, "status": {"conditions": conditions}}).encode()
+    slim = SLIM_JOBS.decode(document)
+    assert job_key(slim) == job_key(JOBS.decode(document)) is not None
+    assert slim.ended == JOBS.decode(document).ended is not None
+    assert slim.metadata.finalizers == ("f",)
+    assert set(slim.metadata.annotations) == {f"{GROUP}/owner", f"{GROUP}/owner-uid"}
+
+    ended = msgspec.json.encode(pod("p", "m" * 2000))
+    cached = SLIM_PODS.decode(ended)
+    assert cached.status.phase == "Failed"
+    assert cached.terminated is not None
+    assert cached.terminated.exit_code == 1
+    assert not cached.terminated.message
+    waiting = msgspec.json.encode(Pod(PODS.decode(ended).metadata))
+    assert SLIM_PODS.decode(waiting) == PODS.decode(waiting)
