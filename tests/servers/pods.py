@@ -14,7 +14,7 @@ class Pods:
     def __init__(self, request: Callable[..., dict[str, Any]]) -> None:
         self._request = request
 
-    def of_job(self, namespace: str, job: str, *, timeout: float = 15) -> str:
+    def of_job(self, namespace: str, job: str, *, timeout: float = 40) -> str:
         """Return the name of a Job's newest pod, as soon as there is one."""
         deadline = time.monotonic() + timeout
         query = f"labelSelector=batch.kubernetes.io/job-name%3D{job}"
