@@ -11,7 +11,7 @@ RUN    := $(VENV)/bin/python -m
 export PATH       := $(VENV)/bin:$(CACHE)/bin:$(PATH)
 export PYTHONPATH := src
 .DELETE_ON_ERROR:
-.PHONY: help lint crds test up down env demo e2e image bench lock
+.PHONY: help lint crds test soak up down env demo e2e image bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {gsub(/[$$]+/, "$$"); printf "make %-6s  %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ crds: $(VENV)/complete ## write manifests/crds from the models
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)
 	$(RUN) e2e tools
 	$(RUN) pytest tests
+
+soak: $(VENV)/complete ## backups and faults at random, then an audit of what is told: make soak MINUTES=10 (SEED=…)
+	$(RUN) e2e tools
+	$(RUN) soak
 
 up: $(VENV)/complete ## a Kubernetes cluster with an S3 server and the controller; stays until `make down`
 	$(RUN) e2e up

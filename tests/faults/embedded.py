@@ -83,6 +83,15 @@ class Embedded:
         lines = (line for line in self.call(self.app.metrics).decode().splitlines() if line and line[0] != "#")
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
 
+    def hold_no_longer(self) -> None:
+        """Have it no longer renew its lease, and not notice."""
+
+        async def for_ever() -> None:
+            await asyncio.Event().wait()
+
+        election: Any = self.app._election
+        self.call(lambda: setattr(election, "_pause", for_ever))
+
     def http(self, path: str) -> tuple[int, str]:
         """Return the status and the body of what is served there."""
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.backups import Backups
+from tests.faults.embedded import Embedded
 from tests.faults.proxy import FaultProxy, Request, fault_proxy
 from tests.servers.apiserver import ControlPlane
 from tests.servers.faketime import Clock
@@ -22,17 +23,14 @@ GRACE = 5
 class Pair:
     """Two replicas, each with a proxy of its own, and a policy."""
 
-    def __init__(self, kubedr: Kubedr, proxies: tuple[FaultProxy, FaultProxy], **clock: str) -> None:
+    def __init__(
+        self, kubedr: Kubedr, proxies: tuple[FaultProxy, FaultProxy], clocks: tuple[Clock | None, ...] = (None, None)
+    ) -> None:
         self.kubedr = kubedr
         self._proxies = {}
-        for number, proxy in enumerate(proxies):
-            replica = kubedr.another(
-                f"replica-{number}",
-                proxy.server,
-                KUBEDR_LEASE_DURATION_SECONDS=str(DURATION),
-                **(clock if number == 0 else {}),
-            )
-            self._proxies[replica] = proxy
+        for number, (proxy, clock) in enumerate(zip(proxies, clocks, strict=True)):
+            environment = {"KUBEDR_LEASE_DURATION_SECONDS": str(DURATION), **(clock.environment if clock else {})}
+            self._proxies[kubedr.another(f"replica-{number}", proxy.server, **environment)] = proxy
         self.first, self.second = self._proxies
         self.first.start()
         kubedr.wait_for(self.first.leads, "the first to lead")
@@ -143,21 +141,47 @@ def test_one_of_them_leads_again_after_the_server_was_away_from_both_for_longer_
     assert not pair.first.ended
 
 
-def test_a_clock_that_is_set_back_an_hour_changes_nothing(plane: ControlPlane, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_clock_that_is_set_back_an_hour_changes_nothing(plane: ControlPlane, tmp_path: Path, whose: int) -> None:
     clock = Clock(tmp_path)
+    clocks = (clock, None) if whose == 0 else (None, clock)
     with fault_proxy(plane) as one, fault_proxy(plane) as other, installed(plane, tmp_path) as kubedr:
-        pair = Pair(kubedr, (one, other), **clock.environment)
-        pair.record()
+        pair = Pair(kubedr, (one, other), clocks)
         clock.set("-1h")
         set_back = time.monotonic()
         pair.kubedr.wait_for(lambda: renewals(one, set_back) >= 5, "five renewals")
         assert pair.first.leads()
-        assert not pair.second.leads()
         pair.record()
         assert not other.seen(lambda request: request.writes)
-        pair.first.stop(signal.SIGKILL)
-        assert pair.takes_over(pair.second, time.monotonic()) < DURATION + GRACE
+        cut_off = time.monotonic()
+        one.close_port()
+        assert pair.takes_over(pair.second, cut_off) < DURATION + GRACE
+        assert not pair.first.leads()
         pair.record()
+        pair.assert_one_writer_at_a_time()
+
+
+def test_a_controller_whose_lease_ran_out_writes_nothing_even_before_it_stops_its_loops(
+    kubedr: Kubedr, proxy: FaultProxy
+) -> None:
+    late = Embedded(kubedr.kubeconfig("late", proxy.server), kubedr.namespace, "late")
+    try:
+        late.start()
+        kubedr.wait_for(late.leads, "the controller to lead")
+        kubedr.scheduled("fenced")
+        backups = Backups(kubedr, "fenced")
+        pool = backups.ended(2)
+        late.hold_no_longer()
+        kubedr.wait_for(lambda: not late.call(lambda: late.app._election.leads), "the lease to run out")
+        assert late.leads(), "its loops still run"
+        ran_out = time.monotonic()
+        for backup in pool:
+            backups.reveal(backup)
+        retries = 'workqueue_retries_total{name="jobs"}'
+        kubedr.wait_for(lambda: late.metrics()[retries] >= 4, "the loops to try")
+        assert not proxy.seen(lambda request: request.writes, since=ran_out)
+    finally:
+        late.stop_if_running()
 
 
 def renewals(proxy: FaultProxy, since: float) -> int:
