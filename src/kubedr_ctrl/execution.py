@@ -139,15 +139,15 @@ class Reconciliation(Generic[R, O]):
                 with suppress(NotFound):
                     await client.delete(RECORDS, namespace, record, uid=uid)
                     log.info("MetadataBackupRecord %s deleted, as policy %s keeps no more", record, name)
-            case Announce(reason, message):
+            case Announce(reason, message, identity, failed):
                 await self._events.create(
                     self._resource.kind,
                     name,
                     item.metadata.uid,
                     reason=reason,
                     message=message,
-                    failed=True,
-                    identity=item.metadata.uid,
+                    failed=failed,
+                    identity=f"{item.metadata.uid} {identity}".strip(),
                 )
             case SetFinalizers(finalizers):
                 meta = {"resourceVersion": version, "finalizers": list(finalizers)}

@@ -13,6 +13,9 @@ from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 
 MASTER_NODE_LABEL_OPTION = "master-node-label-name"
 
+OVERDUE = "Overdue"
+"""The type of the condition that says whether a good backup is overdue."""
+
 MINUTE, HOUR = 60, 3600
 DURATION_BUCKETS = (
     15,
@@ -131,6 +134,14 @@ class LastSuccessfulBackup(Model):
     etcd_revision: int | None = None
 
 
+class ActiveSchedule(Model):
+    """The schedule that is in force."""
+
+    schedule: str
+    time_zone: str = ""
+    since: Time
+
+
 class MetadataBackupPolicyStatus(Model):
     """How the latest backup went, and all of them so far."""
 
@@ -154,6 +165,10 @@ class MetadataBackupPolicyStatus(Model):
     backup_pod: str | None = None
     """Name of the pod that ran the latest backup."""
     last_successful_backup: LastSuccessfulBackup | None = None
+    next_due: Time | None = None
+    """When the next good backup is due, by the schedule."""
+    active_schedule: ActiveSchedule | None = None
+    """The schedule that is in force, and since when; none while the policy is suspended."""
     totals: Totals = Totals()
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()

@@ -80,6 +80,10 @@ class Announce:
 
     reason: str
     message: str
+    identity: str = ""
+    """What tells this occasion from another of the same reason."""
+    failed: bool = True
+    """Whether it tells of a failure."""
 
 
 Action: TypeAlias = ApplyCronJob | CreateJob | EndJob | DeleteJob | DeleteRecord | SetFinalizers | SetStatus | Announce

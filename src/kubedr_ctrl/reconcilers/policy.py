@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kubedr_ctrl.api.location import BackupLocation
+from kubedr_ctrl.api.meta import Condition, find_condition
 from kubedr_ctrl.api.names import SPEC_HASH_ANNOTATION
-from kubedr_ctrl.api.policy import MetadataBackupPolicy
+from kubedr_ctrl.api.policy import OVERDUE, MetadataBackupPolicy
 from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.result import Outcome
 from kubedr_ctrl.jobs.backup import backup_cronjob
 from kubedr_ctrl.jobs.template import WorkerImage
 from kubedr_ctrl.kube.objects import CronJob
 from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, next_look
+from kubedr_ctrl.reconcilers.overdue import Due, find_cause, find_due, tell_overdue
 from kubedr_ctrl.reconcilers.plan import (
     Action,
     ApplyCronJob,
@@ -54,8 +56,13 @@ def reconcile(observed: PolicyObserved, now: datetime) -> Plan:
     actions += end_stuck(observed.backups, now)
     actions += _retention(observed)
     actions += clean_up(observed.backups)
-    actions += _status(observed, now)
-    return Plan(tuple(actions), REJECTED_RETRY if observed.rejection else next_look(observed.backups, now))
+    due = find_due(observed.policy, now)
+    actions += _status(observed, due, now)
+    waits = [
+        REJECTED_RETRY if observed.rejection else next_look(observed.backups, now),
+        (due.deadline - now).total_seconds() + 1 if due.deadline and due.deadline > now else None,
+    ]
+    return Plan(tuple(actions), min((wait for wait in waits if wait is not None), default=None))
 
 
 def rejected(observed: PolicyObserved, message: str, now: datetime) -> Plan:
@@ -85,7 +92,7 @@ def _retention(observed: PolicyObserved) -> list[Action]:
     return [DeleteRecord(record.metadata.name, record.metadata.uid) for record in surplus]
 
 
-def _state(observed: PolicyObserved, now: datetime) -> State:
+def _state(observed: PolicyObserved, overdue: Condition | None, now: datetime) -> State:
     policy, location = observed.policy, observed.location
     name = policy.spec.destination
     if location is None:
@@ -101,6 +108,8 @@ def _state(observed: PolicyObserved, now: datetime) -> State:
         return broken(stuck.reason, f"A backup cannot start: {stuck.message}")
     if policy.status.backup_status is Outcome.FAILED:
         return broken("BackupFailed", policy.status.backup_error_message or "")
+    if overdue is not None and overdue.status == "True":
+        return broken("BackupOverdue", overdue.message)
     if policy.spec.suspend:
         return ready("Suspended", "The schedule is paused by spec.suspend")
     if policy.status.backup_status is Outcome.COMPLETED:
@@ -108,8 +117,11 @@ def _state(observed: PolicyObserved, now: datetime) -> State:
     return ready("Scheduled", "Backups are scheduled; none has ended yet")
 
 
-def _status(observed: PolicyObserved, now: datetime) -> list[Action]:
+def _status(observed: PolicyObserved, due: Due, now: datetime) -> list[Action]:
     status, meta = observed.policy.status, observed.policy.metadata
-    merged = conditions(status.conditions, _state(observed, now), generation=meta.generation, now=now)
-    wanted = status.model_copy(update={"conditions": merged, "observed_generation": meta.generation})
-    return [SetStatus(wanted)] if wanted != status else []
+    cause = find_cause(observed.policy, observed.location, observed.cronjob, observed.backups, now)
+    told, events = tell_overdue(status, due, cause, generation=meta.generation, now=now)
+    state = _state(observed, find_condition(told.conditions, OVERDUE), now)
+    merged = conditions(told.conditions, state, generation=meta.generation, now=now)
+    wanted = told.model_copy(update={"conditions": merged, "observed_generation": meta.generation})
+    return [*events, SetStatus(wanted)] if wanted != status else []

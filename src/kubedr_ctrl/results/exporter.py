@@ -10,7 +10,8 @@ Only the leader shows them: with two replicas, what a dashboard sums up is there
 from aioprometheus.collectors import Registry
 
 from kubedr_ctrl.api.location import BackupLocation, InitStatus
-from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicy
+from kubedr_ctrl.api.meta import find_condition
+from kubedr_ctrl.api.policy import DURATION_BUCKETS, OVERDUE, MetadataBackupPolicy
 from kubedr_ctrl.api.result import Operation, Outcome
 from kubedr_ctrl.kube.controller import NotYet
 from kubedr_ctrl.kube.informer import Informer
@@ -56,6 +57,14 @@ class Exporter:
         )
         self._last_status = Gauge(
             registry, "kubedr_backup_last_status", "Whether the latest backup succeeded (1) or failed (0)."
+        )
+        self._overdue = Gauge(
+            registry, "kubedr_backup_overdue", "Whether a good backup is overdue by the schedule (1) or not (0)."
+        )
+        self._next_due = Gauge(
+            registry,
+            "kubedr_backup_next_due_timestamp_seconds",
+            "When the next good backup is due by the schedule, in seconds since 1970.",
         )
         self._location = Gauge(
             registry,
@@ -108,7 +117,7 @@ class Exporter:
     def _of_policies(self) -> tuple[Gauge | Counter | Histogram, ...]:
         return (
             self._size, self._added, self._backups, self._successful, self._failed, self._duration,
-            self._last_success, self._last_status,
+            self._last_success, self._last_status, self._overdue, self._next_due,
         )  # fmt: skip
 
     def _show_location(self, location: BackupLocation) -> None:
@@ -123,6 +132,12 @@ class Exporter:
         self._successful.set(labels, totals.successful)
         self._failed.set(labels, totals.failed)
         self._duration.set(labels, totals.duration_bucket_counts, totals.duration_seconds_sum)
+        overdue = find_condition(policy.status.conditions, OVERDUE)
+        self._overdue.set(labels, overdue is not None and overdue.status == "True")
+        if policy.status.next_due is not None:
+            self._next_due.set(labels, policy.status.next_due.timestamp())
+        else:
+            self._next_due.remove(labels)
         if policy.status.backup_status is not None:
             self._last_status.set(labels, policy.status.backup_status is Outcome.COMPLETED)
         if last is not None:
