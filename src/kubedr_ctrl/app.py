@@ -31,7 +31,7 @@ from kubedr_ctrl.jobs.template import WorkerImage
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
-from kubedr_ctrl.kube.errors import ApiError, Unreachable
+from kubedr_ctrl.kube.errors import ApiError, ServerError, TooManyRequests, Undecodable, Unreachable
 from kubedr_ctrl.kube.lease import LeaderElection
 from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.logs import set_up_logging
@@ -85,6 +85,7 @@ class App:
         self.controllers: Controllers | None = None
         """The loops that write, while this replica leads."""
         self._stopping = asyncio.Event()
+        self._prepared = False
         self._image = WorkerImage("")
         self._cluster = ""
         """The UID of namespace kube-system."""
@@ -116,13 +117,13 @@ class App:
         self._stopping.set()
 
     def unready(self) -> str:
-        """Return which caches are not synced yet, in words; empty once all are."""
-        missing = self.caches.missing()
+        """Return what has not been read yet, in words; empty once all has."""
+        missing = self.caches.missing() or ("" if self._prepared else "the cluster's identity, or the own pod")
         return f"not yet read: {missing}" if missing else ""
 
     def wedged(self) -> str:
         """Return which loops hang, in words; empty while none does. An API server that is away wedges nothing."""
-        loops = (*self.caches, *(self.controllers.all() if self.controllers else ()))
+        loops = (*self.caches, self._election, *(self.controllers.all() if self.controllers else ()))
         return "; ".join(words for loop in loops if (words := loop.wedged()))
 
     def metrics(self) -> bytes:
@@ -156,6 +157,7 @@ class App:
         identity = await _patiently("namespace kube-system", lambda: self._client.get(NAMESPACES, None, "kube-system"))
         self._cluster = identity.metadata.uid
         self._image = await _patiently("the controller's own pod", self._worker_image)
+        self._prepared = True
         for informer in self.caches:
             await informer.synced.wait()
         log.info("all caches are synced")
@@ -199,15 +201,16 @@ class App:
 
 async def _patiently(what: str, ask: Callable[[], Awaitable[V]]) -> V:
     """Return what `ask` returns, asking again for as long as the API server does not let us have it."""
-    backoff = Backoff(first=0.8, limit=30.0)
+    backoff, said = Backoff(first=0.8, limit=30.0), ""
     while True:
         try:
             return await ask()
-        except Unreachable:  # the client says so
+        except (Unreachable, ServerError, TooManyRequests):  # the client says so
             pass
-        except ApiError as error:
-            if not backoff.failures:
-                log.warning("%s cannot be read; trying again until it can: %s", what, error)
+        except (ApiError, Undecodable) as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("%s cannot be read; trying again until it can: %s", what, said)
         await asyncio.sleep(backoff.next())
 
 

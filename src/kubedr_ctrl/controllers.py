@@ -52,28 +52,31 @@ class Controllers:
         self._source = source
         self._image = image
         self._cluster = cluster
-        self.channel = ResultChannel(source, tuple(consumers))
+        self.channel = ResultChannel(source, tuple(consumers), outage=client.outage)
+
+        def loop(name: str, reconciliation: Reconciliation[Any, Any]) -> Controller[str]:
+            return Controller(name, reconciliation.process, queue=WorkQueue[str](), outage=client.outage)
 
         common = (client, namespace, events)
-        self._locations = _loop(
+        self._locations = loop(
             "locations",
             Reconciliation(
                 *common, caches.locations,
                 observe=self._observe_location, reconcile=locations.reconcile, rejected=locations.rejected,
             ),
         )  # fmt: skip
-        self._policies = _loop(
+        self._policies = loop(
             "policies",
             Reconciliation(
                 *common, caches.policies,
                 observe=self._observe_policy, reconcile=policies.reconcile, rejected=policies.rejected,
             ),
         )  # fmt: skip
-        self._records = _loop(
+        self._records = loop(
             "records",
             Reconciliation(*common, caches.records, observe=self._observe_record, reconcile=records.reconcile),
         )
-        self._restores = _loop(
+        self._restores = loop(
             "restores",
             Reconciliation(
                 *common, caches.restores,
@@ -81,7 +84,10 @@ class Controllers:
             ),
         )  # fmt: skip
         self._jobs = Controller(
-            "jobs", self._process_job, queue=WorkQueue[JobKey](group=lambda key: (key.operation, key.owner))
+            "jobs",
+            self._process_job,
+            queue=WorkQueue[JobKey](group=lambda key: (key.operation, key.owner)),
+            outage=client.outage,
         )
 
     async def run(self) -> None:
@@ -226,10 +232,6 @@ class Controllers:
                 self.channel.deliver(key)
         elif job.metadata.deletion_timestamp is None:
             await self._source.guard(job)
-
-
-def _loop(name: str, reconciliation: Reconciliation[Any, Any]) -> Controller[str]:
-    return Controller(name, reconciliation.process, queue=WorkQueue[str]())
 
 
 def _follow(informer: Informer[Any], changed: Callable[[Any], None]) -> Callable[[], None]:

@@ -96,7 +96,7 @@ class Reconciliation(Generic[R, O]):
         return plan.look_again
 
     async def _tell_unreadable(self, entry: Unreadable) -> None:
-        """Say on the object itself that it cannot be understood; it is as good as not there until it can."""
+        """Say on the object itself that it cannot be understood; others go on with what was last known of it."""
         current = read_conditions(entry.raw)
         state = broken("Unreadable", f"KubeDR cannot make sense of the resource and leaves it alone: {entry.error}")
         wanted = conditions(current, state, generation=entry.metadata.generation, now=datetime.now(UTC))

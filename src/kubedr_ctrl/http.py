@@ -34,7 +34,7 @@ async def serve(
             web.get("/readyz", health(unready)),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(runner, port=port)

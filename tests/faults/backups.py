@@ -19,6 +19,15 @@ from kubedr_ctrl.resources import CRONJOBS, JOBS, PODS, POLICIES
 from tests.servers.apiserver import ApiError
 from tests.servers.kubedr import Kubedr, Object, failure, report
 
+WRITES = (
+    "create events",
+    "create metadatabackuprecords",
+    "patch jobs",
+    "patch metadatabackuppolicies/status",
+    "patch metadatabackuprecords/status",
+)
+"""The writes with which a good backup is recorded, by `Request.kind`."""
+
 _numbers = count(1)
 _MERGE = "application/merge-patch+json"
 

@@ -52,8 +52,13 @@ class Request:
     def writes(self) -> bool:
         return self.verb not in ("get", "list", "watch")
 
+    @property
+    def kind(self) -> str:
+        """What it does to which resources: `patch jobs`, `patch metadatabackuppolicies/status`."""
+        return f"{self.verb} {self.resource}{self.subresource and '/'}{self.subresource}"
+
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource}{self.subresource and '/'}{self.subresource} {self.name}".rstrip()
+        return f"{self.kind} {self.name}".rstrip()
 
 
 @dataclass(frozen=True)

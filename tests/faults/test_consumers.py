@@ -123,3 +123,25 @@ def test_a_status_does_not_grow_with_what_another_consumer_owes(
     kubedr.wait_for(lambda: all(map(backups.settled, some)), "the backups to be recorded", 60)
     told = backups.told(some)
     assert (told.totals, set(told.events.values())) == ((15, 15, 0), {1})
+
+
+def test_an_exporter_with_a_fault_holds_up_neither_status_nor_events(
+    kubedr: Kubedr, controller: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubedr.scheduled("unshown")
+    backups = Backups(kubedr, "unshown")
+    some = backups.ended(2)
+
+    async def fail(_: object) -> None:
+        raise RuntimeError("a fault of the exporter")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller.app._exporter, "consume", fail)
+        for backup in some:
+            backups.reveal(backup)
+        kubedr.wait_for(lambda: backups.told(some).totals == (2, 2, 0), "the status")
+        kubedr.wait_for(lambda: set(backups.told(some).events.values()) == {1}, "the events")
+        assert not any(map(backups.settled, some))
+        errors = 'kubedr_reconcile_errors_total{name="exporter"}'
+        kubedr.wait_for(lambda: controller.metrics()[errors] >= 2, "the exporter to try again")
+    kubedr.wait_for(lambda: all(map(backups.settled, some)), "the backups to be recorded", 60)

@@ -10,7 +10,7 @@ import pytest
 from kubedr_ctrl.kube import controller as controller_module
 from tests.faults.backups import Backups
 from tests.faults.embedded import Embedded
-from tests.faults.proxy import FaultProxy, Request, delay, stall
+from tests.faults.proxy import FaultProxy, Request, delay, everything, stall
 from tests.servers.kubedr import Kubedr
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/kubedr-controller"
@@ -22,7 +22,7 @@ def holder(kubedr: Kubedr) -> str:
 
 
 def writes_status(request: Request) -> bool:
-    return request.resource == "metadatabackuppolicies" and request.subresource == "status"
+    return request.kind == "patch metadatabackuppolicies/status"
 
 
 @pytest.fixture(name="controller")
@@ -107,16 +107,26 @@ def test_sigterm_lets_a_write_in_progress_end_and_releases_the_lease(kubedr: Kub
     assert backups.reasons(backup) == ["BackupSucceeded"]
 
 
+def test_sigterm_in_the_middle_of_a_renewal_releases_the_lease(kubedr: Kubedr, proxy: FaultProxy) -> None:
+    kubedr.start()
+    kubedr.wait_for(kubedr.replica.leads, "the controller to lead")
+    renewing = proxy.add(stall(lambda request: request.kind == "patch leases", applied=True, times=1))
+    kubedr.wait_for(lambda: renewing.acted == 1, "a renewal")
+    assert kubedr.stop(signal.SIGTERM) < 5
+    assert holder(kubedr) == ""
+
+
 def test_sigterm_ends_within_five_seconds_even_if_the_server_does_not_answer(kubedr: Kubedr, proxy: FaultProxy) -> None:
     kubedr.start()
     kubedr.scheduled("stuck")
     backups = Backups(kubedr, "stuck")
     (backup,) = backups.ended(1)
-    stuck = proxy.add(stall(writes_status))
+    proxy.add(stall(everything))
     backups.reveal(backup)
-    kubedr.wait_for(lambda: stuck.acted == 1, "the status to be written")
+    kubedr.wait_for(
+        lambda: proxy.seen(lambda request: request.kind == "patch jobs" and request.name == backup.job), "work"
+    )
     assert kubedr.stop(signal.SIGTERM) < 5
-    assert holder(kubedr) == ""
 
 
 def test_sigterm_ends_at_once_while_the_caches_are_not_synced(kubedr: Kubedr, proxy: FaultProxy) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kubedr_ctrl.kube import client
-from tests.faults.backups import Backup, Backups
+from tests.faults.backups import WRITES, Backup, Backups
 from tests.faults.embedded import Embedded
-from tests.faults.proxy import Fault, FaultProxy, Match, Request, answer, cut, delay, fault_proxy, stall
+from tests.faults.proxy import Fault, FaultProxy, Match, answer, cut, delay, fault_proxy, stall
 from tests.servers.apiserver import ControlPlane
 from tests.servers.kubedr import installed
 
@@ -25,13 +25,6 @@ FAULTS: dict[str, Callable[[Match], Fault]] = {
     "timed out": lambda match: stall(match, applied=False, times=1),
     "timed out after it was applied": lambda match: stall(match, applied=True, times=1),
 }
-WRITES = (
-    "patch jobs",
-    "create metadatabackuprecords",
-    "patch metadatabackuprecords/status",
-    "patch metadatabackuppolicies/status",
-    "create events",
-)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,7 @@ def test_a_write_that_fails_loses_and_doubles_nothing(
     made, pool, controller = backups
     backup, kubedr = pool.pop(), made.kubedr
     before = made.told([backup]).totals
-    failing = proxy.add(FAULTS[fault](lambda request: kind(request) == write))
+    failing = proxy.add(FAULTS[fault](lambda request: request.kind == write))
     made.reveal(backup)
     kubedr.wait_for(lambda: made.settled(backup), f"{backup} to be recorded")
     assert failing.acted, "the fault did not happen"
@@ -78,7 +71,3 @@ def test_a_write_that_fails_loses_and_doubles_nothing(
     shown = 'kubedr_num_successful_backups{policyName="written"}'
     kubedr.wait_for(lambda: controller.metrics()[shown] == told.totals[1], "the metric")
     assert not kubedr.gone("MetadataBackupRecord", f"mbr-{backup.word}")
-
-
-def kind(request: Request) -> str:
-    return f"{request.verb} {request.resource}{request.subresource and '/'}{request.subresource}"

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from kubedr_ctrl.kube import client as client_module
 from kubedr_ctrl.kube import informer as module
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Resource
@@ -190,9 +191,68 @@ async def test_a_server_that_asks_for_patience_gets_it() -> None:
 
 async def test_a_silent_stream_is_resumed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "SILENCE", 0.2)
-    async with informing(listing(7), stream(hold=True), stream(line("ADDED", job("a", 8)), hold=True)) as (informer, _):
+    answers = listing(7), stream(line("ADDED", job("a", 8)), hold=True), stream(line("ADDED", job("b", 9)), hold=True)
+    async with informing(*answers) as (informer, script):
+        await until(lambda: names(informer) == {"a", "b"})
+    assert script.watched_from == ["7", "8"]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_a_stream_that_never_said_a_word_lists_anew_as_its_version_may_lie_in_the_future(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+    restored = listing(3, job("b", 2))  # etcd was restored from a backup
+    async with informing(listing(7, job("a", 6)), stream(hold=True), restored, stream(hold=True)) as (informer, script):
+        await until(lambda: names(informer) == {"b"})
+        await until(lambda: script.watched_from == ["7", "3"])
+
+
+@pytest.mark.parametrize("status", [{"code": 500, "reason": "InternalError"}, {"code": 504}])
+async def test_what_the_server_could_not_send_is_listed_anew(
+    status: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LASTING", 0.5)
+    answers = [answer for _ in range(2) for answer in (listing(7), stream(line("ERROR", status)))]
+    async with informing(*answers, listing(9, job("a", 8)), stream(hold=True)) as (informer, _):
         await until(lambda: names(informer) == {"a"})
-    assert not caplog.records
+    assert "not a watch" not in caplog.text
+
+
+async def test_a_list_whose_body_falls_silent_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", 0.2)
+    async with informing(stream(b'{"metadata":', hold=True)) as (informer, script):
+        await until(lambda: informer.failing_since is not None)
+        await asyncio.sleep(2)
+        assert len(script.asked) <= 3
+
+
+async def test_a_line_nested_too_deeply_is_garbage() -> None:
+    deep = b'{"type":"ADDED","object":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    async with informing(listing(7), stream(deep), listing(9, job("a", 8)), stream(hold=True)) as (informer, _):
+        await until(lambda: names(informer) == {"a"})
+        assert informer.undecodable_lines == 1
+
+
+async def test_short_watches_that_bring_something_are_followed_without_haste() -> None:
+    bookmark = line("BOOKMARK", {"metadata": {"resourceVersion": "8"}})
+    async with informing(listing(7), stream(bookmark)) as (_, script):
+        await asyncio.sleep(4)
+    assert len(script.asked) <= 6
+
+
+async def test_a_handler_with_a_fault_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with informing(listing(7, job("a", 1)), stream(line("ADDED", job("b", 8)), hold=True)) as (informer, _):
+        informer.on_change(lambda delta: [][len(delta.object.metadata.name)])
+        await until(lambda: names(informer) == {"a", "b"})
+    assert "a fault of this program" in caplog.text
+
+
+async def test_an_object_that_cannot_be_read_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    events = (line("MODIFIED", job("bad", version, activeDeadlineSeconds="soon")) for version in (8, 9, 10))
+    async with informing(listing(7), stream(*events, line("ADDED", job("a", 11)), hold=True)) as (informer, _):
+        await until(lambda: names(informer) == {"a"})
+    assert sum("cannot be understood" in message for message in caplog.messages) == 1
 
 
 async def test_a_server_that_closes_each_watch_at_once_is_not_hammered() -> None:
@@ -239,6 +299,20 @@ async def test_a_list_is_streamed_where_the_server_offers_it_and_the_watch_goes_
     assert (asked["sendInitialEvents"], asked["resourceVersionMatch"]) == ("true", "NotOlderThan")
 
 
+async def test_what_is_deleted_while_the_list_is_streamed_is_not_there() -> None:
+    chunks = line("ADDED", job("a", 1)), line("ADDED", job("b", 2)), line("DELETED", job("a", 3)), END
+    async with informing(stream(*chunks, hold=True), streams=True) as (informer, _):
+        await until(informer.synced.is_set)
+        assert names(informer) == {"b"}
+
+
+async def test_a_stream_that_ends_before_the_list_is_complete_is_replaced_by_pages_once() -> None:
+    answers = stream(line("ADDED", job("a", 1))), listing(7, job("a", 1)), refusal(410), stream(END, hold=True)
+    async with informing(*answers, streams=True) as (informer, script):
+        await until(lambda: script.watched_from == ["", "7", ""])
+        await until(lambda: names(informer) == set())
+
+
 async def test_a_streamed_list_counts_once_it_is_complete_and_goes_on_from_its_version() -> None:
     answers = stream(line("ADDED", job("a", 1)), cut=True), stream(line("ADDED", job("b", 2)), END), stream(hold=True)
     async with informing(*answers, streams=True) as (informer, script):
@@ -269,11 +343,15 @@ async def test_a_failure_is_worth_a_word_once_it_lasts(
 
 
 async def test_an_informer_that_takes_no_step_is_wedged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with informing(listing(7), stream(hold=True)) as (informer, script):
-        await until(lambda: script.watched_from == ["7"])
+    async def hang(_: Informer[Job]) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    monkeypatch.setattr(Informer, "_watch", hang)
+    monkeypatch.setattr(module, "WEDGED", 0.2)
+    async with informing(listing(7)) as (informer, _):
         assert not informer.wedged()
-        monkeypatch.setattr(module, "WEDGED", 0.05)
-        await until(lambda: "jobs" in informer.wedged())
+        await until(lambda: "the watch of jobs has hung" in informer.wedged())
 
 
 async def test_kinds_that_are_not_installed_yet_are_waited_for() -> None:

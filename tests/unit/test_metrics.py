@@ -35,5 +35,5 @@ def test_a_histogram_shows_kept_counts_cumulatively() -> None:
 def test_prometheus_can_parse_it() -> None:
     registry = Registry()
     Gauge(registry, "kubedr_some_bytes", "Help.").set({"name": 'a"b\\c\nd'}, 1)
-    Histogram(registry, "kubedr_took_seconds", "Help.", (15.0,)).set({}, (), 0)
+    Histogram(registry, "kubedr_took_seconds", "Help.", (15.0,)).set({}, (0, 0), 0)
     subprocess.run(["promtool", "check", "metrics"], input=render(registry), check=True)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubedr_ctrl.api.meta import RecordedJob
 from kubedr_ctrl.api.names import GROUP
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicyStatus
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result, Snapshot
@@ -17,7 +16,7 @@ from kubedr_ctrl.kube.objects import Job, Pod
 from kubedr_ctrl.resources import JOBS, PODS, SLIM_JOBS, SLIM_PODS
 from kubedr_ctrl.results.event_recorder import message_of
 from kubedr_ctrl.results.harvest import Harvest, conclude, has_ended, job_key
-from kubedr_ctrl.results.reflect import add_recorded, reflect_backup
+from kubedr_ctrl.results.reflect import reflect_backup
 
 NOW = datetime(2020, 1, 30, 16, 4, 5, tzinfo=UTC)
 ISO = "2020-01-30T16:04:05Z"
@@ -166,12 +165,15 @@ def test_totals_add_up_in_whatever_order_results_come(runs: list[tuple[bool, int
         latest = max(minute for _, minute, _ in runs)
         assert status.backup_time == (NOW + timedelta(minutes=latest)).ctime()
     over = sum(1 for good, _, seconds in runs if good and seconds > DURATION_BUCKETS[-1])
-    assert (totals.duration_bucket_counts or (0,))[-1] == over
+    assert totals.duration_bucket_counts[-1] == over
 
 
-def test_recorded_keeps_what_is_not_settled() -> None:
-    old, older, new = (RecordedJob(name=name, uid=name) for name in ("old", "older", "new"))
-    assert add_recorded((older, old), new, {"older"}) == (old, new)
+@pytest.mark.parametrize("counts", [(), (1, 2, 3), (1,) * 40])
+def test_counts_of_other_buckets_are_kept_as_a_sum(counts: tuple[int, ...]) -> None:
+    status = MetadataBackupPolicyStatus.model_validate({"totals": {"durationBucketCounts": counts}})
+    kept = status.totals.duration_bucket_counts
+    assert (len(kept), sum(kept)) == (len(DURATION_BUCKETS) + 1, sum(counts))
+    assert sum(reflect_backup(status, Harvest(result())).totals.duration_bucket_counts) == sum(counts) + 1
 
 
 def test_events_speak_as_the_guide_does() -> None:

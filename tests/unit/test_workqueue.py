@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from kubedr_ctrl.kube.backoff import Backoff
-from kubedr_ctrl.kube.controller import Complaints, Controller, NotYet
-from kubedr_ctrl.kube.errors import Conflict, Forbidden, TooManyRequests
+from kubedr_ctrl.kube.controller import LASTING_TRIES, Complaints, Controller, NotYet
+from kubedr_ctrl.kube.errors import Conflict, Forbidden, ServerError, TooManyRequests, Unreachable
 from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.kube.workqueue import ShutDown, WorkQueue
 
@@ -154,6 +154,88 @@ async def test_keys_that_fail_for_ever_delay_a_fresh_key_by_no_more_than_a_turn(
     queue.add("fresh")
     async with asyncio.timeout(0.1):
         await done.wait()
+    task.cancel()
+
+
+async def test_keys_that_fail_for_ever_delay_the_retry_of_another_group_by_one_turn() -> None:
+    queue = WorkQueue[tuple[str, int]](group=lambda key: key[0], backoff=lambda: Backoff(first=0.001, limit=0.01))
+    failed = asyncio.Queue[str]()
+    done = asyncio.Event()
+
+    async def process(key: tuple[str, int]) -> None:
+        if key[0] == "bad":
+            raise Forbidden(403, "Forbidden", "no")
+        if failed.empty():
+            await failed.put(key[0])
+            raise ServerError(500)
+        done.set()
+
+    task = asyncio.create_task(Controller("test", process, queue=queue).run())
+    for number in range(300):
+        queue.add(("bad", number))
+    await asyncio.sleep(1)
+    queue.add(("good", 0))
+    async with asyncio.timeout(4):
+        await done.wait()
+    task.cancel()
+
+
+async def test_a_conflict_is_tried_again_by_its_own_back_off_whatever_else_fails() -> None:
+    queue = WorkQueue[str](backoff=lambda: Backoff(first=0.05, limit=60))
+    done = asyncio.Event()
+    tries: list[str] = []
+
+    async def process(key: str) -> None:
+        tries.append(key)
+        if key != "good":
+            raise Forbidden(403, "Forbidden", "no")
+        if tries.count("good") == 1:
+            raise Conflict(409)
+        done.set()
+
+    task = asyncio.create_task(Controller("test", process, queue=queue).run())
+    for number in range(300):
+        queue.add(f"bad-{number}")
+    await asyncio.sleep(0.5)
+    queue.add("good")
+    async with asyncio.timeout(0.3):
+        await done.wait()
+    task.cancel()
+
+
+async def test_work_that_never_waits_lets_others_run() -> None:
+    queue = WorkQueue[int]()
+
+    async def process(_: int) -> None:
+        return None
+
+    for number in range(10_000):
+        queue.add(number)
+    task = asyncio.create_task(Controller("test", process, queue=queue).run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(queue) > 9_000
+    task.cancel()
+
+
+async def test_trouble_with_the_server_is_worth_a_word_if_it_lasts_and_nobody_else_has_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outage = Outage("https://api")
+    queue = WorkQueue[str](backoff=lambda: Backoff(first=0.001, limit=0.001))
+    tried = asyncio.Queue[None]()
+
+    async def process(_: str) -> None:
+        await tried.put(None)
+        raise Unreachable("POST events: TimeoutError")
+
+    task = asyncio.create_task(Controller("events", process, queue=queue, outage=outage).run())
+    queue.add("a")
+    for _ in range(LASTING_TRIES):
+        assert not caplog.messages
+        await tried.get()
+    await tried.get()
+    assert caplog.messages == ["events a: POST events: TimeoutError; trying again"]
     task.cancel()
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.duration import DURATION_PATTERN, parse_duration
@@ -111,6 +111,11 @@ class MetadataBackupPolicySpec(Model):
         return tuple(part.strip() for part in self.etcd_endpoint.split(",") if part.strip())
 
 
+def _one_for_each_bucket(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `counts` as they are if there are as many as buckets; otherwise all of them in the last one."""
+    return counts if len(counts) == len(DURATION_BUCKETS) + 1 else (*(0,) * len(DURATION_BUCKETS), sum(counts))
+
+
 class Totals(Model):
     """All backups of the policy ever: what the counters in /metrics are set from."""
 
@@ -118,7 +123,9 @@ class Totals(Model):
     successful: int = 0
     failed: int = 0
     duration_seconds_sum: float = 0.0
-    duration_bucket_counts: tuple[int, ...] = ()
+    duration_bucket_counts: Annotated[tuple[int, ...], AfterValidator(_one_for_each_bucket)] = (0,) * (
+        len(DURATION_BUCKETS) + 1
+    )
     """How many successful backups fell into each bucket of the duration histogram; the last one is for what
     took longer than all bounds."""
 

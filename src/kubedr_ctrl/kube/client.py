@@ -38,16 +38,15 @@ class Client:
         *,
         user_agent: str,
         on_request: Callable[[str, int], None] = lambda *_: None,
-        before_write: Callable[[], None] = lambda: None,
         outage: Outage | None = None,
     ) -> None:
         """`on_request` is told the verb and the HTTP status of each request, 0 where there was no answer.
 
-        `before_write` is called right before anything that writes is sent; what it raises keeps it from being sent.
         `outage` is shared by clients of the same server, so that what is true of it is said once.
         """
         self.outage = outage or Outage(credentials.server)
-        self.before_write = before_write
+        self.before_write: Callable[[], None] = lambda: None
+        """Called right before anything that writes is sent; what it raises keeps it from being sent."""
         self._credentials = credentials
         self._user_agent = user_agent
         self._on_request = on_request
@@ -176,11 +175,11 @@ class Client:
                     yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             msg = f"{method} {path}: {str(error) or type(error).__name__}"
-            if answered and isinstance(error, TimeoutError):
-                raise Silent(msg) from error
             if not answered:
                 self._on_request(verb, 0)
-                self.outage.failed(msg)
+            elif verb == "WATCH":  # ends now and then; only its silence is told apart
+                raise (Silent if isinstance(error, TimeoutError) else Unreachable)(msg) from error
+            self.outage.failed(msg)
             raise Unreachable(msg) from error
 
     def _answered(self, verb: str, response: aiohttp.ClientResponse) -> None:

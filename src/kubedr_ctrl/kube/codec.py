@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kubedr_ctrl.kube.errors import Undecodable
-from kubedr_ctrl.kube.objects import Object, ObjectMeta
+from kubedr_ctrl.kube.objects import Named, Object, ObjectMeta
 
 T = TypeVar("T", bound=Object)
 
-DECODE_ERRORS = (ValueError, msgspec.DecodeError)
-"""What decoders raise: msgspec its own, pydantic and UTF-8 a ValueError."""
+DECODE_ERRORS = (ValueError, msgspec.DecodeError, RecursionError)
+"""What decoders raise: msgspec its own, pydantic and UTF-8 a ValueError, and what is nested too deeply the last."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,9 @@ class _Line(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _Identified(msgspec.Struct):
-    metadata: ObjectMeta
-
-
 _LIST = msgspec.json.Decoder(_List)
 _LINE = msgspec.json.Decoder(_Line)
-_IDENTIFIED = msgspec.json.Decoder(_Identified)
+_NAMED = msgspec.json.Decoder(Named)
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -148,4 +144,4 @@ def _object(raw: bytes, decode: Callable[[bytes], T]) -> T | Unreadable:
     try:
         return decode(raw)
     except DECODE_ERRORS as error:
-        return Unreadable(_IDENTIFIED.decode(raw).metadata, str(error), raw)
+        return Unreadable(_NAMED.decode(raw).metadata, str(error), raw)

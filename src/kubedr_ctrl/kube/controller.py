@@ -6,7 +6,16 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from kubedr_ctrl.kube.errors import ApiError, Conflict, NotLeading, TooManyRequests, Undecodable, Unreachable
+from kubedr_ctrl.kube.errors import (
+    ApiError,
+    Conflict,
+    NotLeading,
+    ServerError,
+    TooManyRequests,
+    Undecodable,
+    Unreachable,
+)
+from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.kube.workqueue import ShutDown, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -19,10 +28,14 @@ WEDGED = 2 * TURN
 """Seconds after which a worker that did not heed the end of its turn counts as wedged."""
 LONGEST_WISH = 60.0
 """Seconds for which a server that asks to be left alone is, at most."""
+LASTING_TRIES = 6
+"""Failures in a row after which trouble with the server is worth a word, if others have none: some three seconds."""
+SUSPICIOUS_TRIES = 12
+"""Failures in a row after which what should have come right by itself is worth a word: some minutes."""
 
 
 class NotYet(Exception):
-    """What the work needs is not there yet; try again soon, and say nothing about it."""
+    """What the work needs is not there yet; try again soon, and say nothing about it for a while."""
 
 
 class Controller(Generic[K]):
@@ -39,13 +52,16 @@ class Controller(Generic[K]):
         *,
         queue: WorkQueue[K],
         workers: int = 4,
+        outage: Outage | None = None,
     ) -> None:
+        """While `outage` lasts, nothing is said of keys that fail for it."""
         self.name = name
         self.queue = queue
         self.errors = 0
         """How many tries have failed for a reason worth a word."""
         self._process = process
         self._workers = workers
+        self._outage = outage
         self._complaints = Complaints(name)
 
     async def run(self) -> None:
@@ -68,18 +84,8 @@ class Controller(Generic[K]):
             try:
                 async with asyncio.timeout(TURN):
                     after = await self._process(key)
-            except (Conflict, NotYet, NotLeading):
-                self.queue.retry(key)
-            except TooManyRequests as error:
-                self._failed(key, str(error), at_least=min(error.retry_after or 0.0, LONGEST_WISH))
-            except (ApiError, Unreachable, Undecodable) as error:
-                self._failed(key, str(error), known=isinstance(error, Unreachable))
-            except TimeoutError:
-                self._failed(key, f"not done within {TURN:.0f} s")
-            except Exception:
-                self.errors += 1
-                log.exception("%s %s: a fault of this program", self.name, key)
-                self.queue.retry(key)
+            except Exception as error:
+                self._failed(key, error)
             else:
                 self.queue.forget(key)
                 self._complaints.works(key)
@@ -87,13 +93,33 @@ class Controller(Generic[K]):
                     self.queue.add_after(key, after)
             finally:
                 self.queue.done(key)
+            await asyncio.sleep(0)  # work that never waits must not keep the loop from all else
 
-    def _failed(self, key: K, message: str, *, known: bool = False, at_least: float = 0.0) -> None:
-        """Put `key` back; `known` is what others tell already: that the API server does not answer."""
-        self.errors += 1
-        self.queue.retry(key, at_least)
-        if not known:
-            self._complaints.fails(key, message, self.queue.failing)
+    def _failed(self, key: K, error: Exception) -> None:
+        """Put `key` back, and say so once it is worth a word."""
+        wish = (isinstance(error, TooManyRequests) and error.retry_after) or 0.0
+        self.queue.retry(key, at_least=min(wish, LONGEST_WISH), paced=not isinstance(error, Conflict | NotLeading))
+        tries = self.queue.failures(key)
+        match error:
+            case NotLeading():
+                return
+            case Conflict() | NotYet():
+                if tries < SUSPICIOUS_TRIES:
+                    return
+            case Unreachable() | ServerError() | TooManyRequests():
+                self.errors += 1
+                if tries < LASTING_TRIES or (self._outage and self._outage.lasts):
+                    return
+            case ApiError() | Undecodable():
+                self.errors += 1
+            case TimeoutError():
+                self.errors += 1
+                error = TimeoutError(f"not done within {TURN:.0f} s")
+            case _:
+                self.errors += 1
+                log.error("%s %s: a fault of this program", self.name, key, exc_info=error)
+                return
+        self._complaints.fails(key, str(error), self.queue.failing)
 
 
 class Complaints:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config import ConfigException
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -21,6 +22,10 @@ def _stamp(*paths: str | Path) -> Stamp:
     """Return what changes when one of the files does; symbolic links, as the kubelet swaps them, are followed."""
     stats = [Path(path).stat() for path in paths]
     return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+
+
+class CredentialsError(OSError):
+    """The credentials cannot be read, at the moment."""
 
 
 class Credentials:
@@ -37,12 +42,16 @@ class Credentials:
 
     async def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
-        if self._token_file:
-            stamp = _stamp(self._token_file)
-            if stamp != self._token_stamp:
-                self._token, self._token_stamp = f"Bearer {self._token_file.read_text().strip()}", stamp
-            return {"Authorization": self._token}
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        try:
+            if self._token_file:
+                stamp = _stamp(self._token_file)
+                if stamp != self._token_stamp:
+                    self._token, self._token_stamp = f"Bearer {self._token_file.read_text().strip()}", stamp
+                return {"Authorization": self._token}
+            token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        except (ValueError, ConfigException) as error:
+            msg = f"the credentials cannot be read: {error}"
+            raise CredentialsError(msg) from error
         return {"Authorization": token} if token else {}
 
     def tls(self) -> ssl.SSLContext | None:

@@ -56,7 +56,7 @@ class Unreachable(Exception):
 
 
 class Silent(Unreachable):
-    """The server answered, and then said nothing for too long: idle, or half open."""
+    """A watch said nothing for too long: idle, or half open."""
 
 
 class NotLeading(Exception):

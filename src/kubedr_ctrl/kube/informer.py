@@ -4,7 +4,8 @@
   list's version, and bookmarks move the version on.
 - Too old a version, in the status line or inside the stream, means: list anew.
 - A server in trouble is left alone for 0.8 s, doubling up to 30 s; the version is kept, so nothing is missed.
-- A stream that is silent for longer than bookmarks usually allow may be half open and is resumed.
+- A stream that is silent for longer than bookmarks usually allow may be half open and is resumed; one that never said
+  a word lists anew, as its version may lie in the future of a server that was restored from a backup.
 - What a list no longer has is a deletion; a new UID under an old name is a deletion and an addition.
 - A line that cannot be understood is logged and counted, and the next list puts right what it may have said.
 - Every wait has an end; nothing that the server does makes the loop spin.
@@ -19,7 +20,17 @@ from typing import Generic, TypeVar
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Bookmark, Resource, Unreadable, decode_line
-from kubedr_ctrl.kube.errors import ApiError, Gone, Invalid, NotFound, Silent, Undecodable, Unreachable, error_from
+from kubedr_ctrl.kube.errors import (
+    ApiError,
+    Gone,
+    Invalid,
+    NotFound,
+    Silent,
+    TooManyRequests,
+    Undecodable,
+    Unreachable,
+    error_from,
+)
 from kubedr_ctrl.kube.lines import split_lines
 from kubedr_ctrl.kube.objects import Object
 from kubedr_ctrl.kube.store import Delta, Store
@@ -27,6 +38,7 @@ from kubedr_ctrl.kube.store import Delta, Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Object)
+H = TypeVar("H")
 
 PAGE_LIMIT = 500
 SILENCE = 90.0
@@ -34,7 +46,9 @@ SILENCE = 90.0
 WATCH_TIMEOUT = (300, 600)
 """Seconds after which the server ends a watch by itself; drawn at random, so that watches do not end as one."""
 SHORT_WATCH = 1.0
-"""Seconds. A watch that ends sooner without an event tells that its version is of no use."""
+"""Seconds. A watch that ends sooner is a sign of trouble; without an event, its version is of no use."""
+LONGEST_PAUSE = 2.0
+"""Seconds between two watches that are short, but bring something."""
 INITIAL_STREAM = 60.0
 """Seconds within which a streamed list has to be complete; a server that knows no such lists never says so."""
 LASTING = 10.0
@@ -75,7 +89,8 @@ class Informer(Generic[T]):
         self._unreadable_handlers: list[Callable[[Unreadable], None]] = []
         self._version = ""
         self._streams_lists = True
-        self._stepped_at = 0.0
+        self._pages_next = False
+        self._stepped_at = float("inf")
         self._told = False
         self._told_garbage = False
 
@@ -93,29 +108,31 @@ class Informer(Generic[T]):
 
     def wedged(self) -> str:
         """Return in words that the loop hangs; empty while it does not."""
-        still = asyncio.get_running_loop().time() - self._stepped_at if self._stepped_at else 0.0
+        still = asyncio.get_running_loop().time() - self._stepped_at
         return f"the watch of {self.resource.plural} has hung for {still:.0f} s" if still > WEDGED else ""
 
     async def run(self) -> None:
         """Keep the store true until cancelled."""
+        self._step()
         while True:
             try:
-                if not self._version and not self._streams_lists:
+                if not self._version and (self._pages_next or not self._streams_lists):
+                    self._pages_next = False
                     await self._list()
                 wait = await self._watch()
             except Gone:
-                # Once in a while is how things are; again and again without an event in between is a fault.
+                # Once in a while is how things are; again and again is a fault.
                 self._version = ""
                 wait = self._backoff.next() if self._backoff.failures else 0.0
-                self._backoff.failures += 1
+                self._backoff.failures = max(self._backoff.failures, 1)
             except Silent:
                 wait = 0.0
             except NotFound as error:
                 self._version = ""
                 wait = self._failed("is not served: is its CustomResourceDefinition installed?", error)
             except Undecodable as error:
-                self._tell_garbage(error)
-                wait = self._backoff.next()
+                self._version = ""
+                wait = self._failed_garbled(error)
             except (ApiError, Unreachable) as error:
                 wait = self._failed("cannot be read", error)
             self._step()
@@ -144,7 +161,8 @@ class Informer(Generic[T]):
     async def _watch(self) -> float:
         """Follow one watch to its end; return how long to wait before the next one."""
         loop = asyncio.get_running_loop()
-        began, changes = loop.time(), 0
+        lines, changes, opened = 0, 0, float("inf")
+        settled: asyncio.TimerHandle | None = None
         streamed = not self._version
         initial = _InitialList[T]() if streamed else None
         try:
@@ -154,29 +172,43 @@ class Informer(Generic[T]):
                     self.resource.path(self._namespace), self._parameters(), silence=SILENCE
                 ) as content,
             ):
-                self._answered()
+                opened = loop.time()
+                settled = loop.call_later(SHORT_WATCH, self._answered)
                 async for line in split_lines(content.iter_any()):
                     self._step()
+                    lines += 1
                     if initial is None:
                         self._take(line)
+                        self._answered()
                         changes += 1
-                        self._backoff.reset()
                     elif version := initial.take(line, self.resource):
                         self._replace(initial.items, initial.unreadable, version)
                         initial = None
                         limit.reschedule(None)
-        except (Invalid, TimeoutError):
+        except Silent:
+            if not lines:
+                self._version = ""
+            raise
+        except (Invalid, TimeoutError) as error:
             if initial is None:
                 raise
-        if initial is not None:
-            log.info("%s are listed in pages, as the server streams no lists", self.resource.plural)
+            why = "streams no lists" if isinstance(error, Invalid) else f"ends none within {INITIAL_STREAM:.0f} s"
+            log.info("%s are listed in pages from now on, as the server %s", self.resource.plural, why)
             self._streams_lists = False
             return 0.0
-        if not changes and not streamed and loop.time() - began < SHORT_WATCH:
+        finally:
+            if lasted := loop.time() - opened >= SHORT_WATCH:
+                self._backoff.reset()
+            if settled is not None:
+                settled.cancel()
+        self._pages_next = initial is not None
+        if lasted:
+            self._told_garbage = False
+            return self._random.uniform(0.1, 0.3)
+        if not changes and not streamed:
             self._version = ""
             return self._backoff.next()
-        self._told_garbage = False
-        return self._random.uniform(0.1, 0.3)
+        return min(self._backoff.next(), LONGEST_PAUSE)
 
     def _parameters(self) -> dict[str, str]:
         parameters = {
@@ -192,7 +224,8 @@ class Informer(Generic[T]):
     def _replace(self, items: list[T], unreadable: list[Unreadable], version: str) -> None:
         self.relists += 1
         self._answered()
-        self.unreadable.clear()
+        for name in self.unreadable.keys() - {entry.metadata.name for entry in unreadable}:
+            del self.unreadable[name]
         for entry in unreadable:
             self._take_unreadable(entry)
         self._tell(self.store.replace(items, keep=self.unreadable))
@@ -200,37 +233,39 @@ class Informer(Generic[T]):
         self.synced.set()
 
     def _take(self, line: bytes) -> None:
-        try:
-            event = decode_line(line, self.resource.decode)
-        except Undecodable:
-            self._version = ""
-            raise
+        event = decode_line(line, self.resource.decode)
         if isinstance(event, Bookmark):
             self._version = event.resource_version
         elif isinstance(event, bytes):
-            raise error_from(0, event)
+            error = error_from(0, event)
+            if not isinstance(error, TooManyRequests):
+                self._version = ""  # what the server could not send is in the list, or the list says what is wrong
+            raise error
         else:
             item, name = event.object, event.object.metadata.name
             self._version = item.metadata.resource_version
-            self.unreadable.pop(name, None)
             if event.type == "DELETED":
+                self.unreadable.pop(name, None)
                 self._tell(self.store.drop(name))
             elif isinstance(item, Unreadable):
                 self._take_unreadable(item)
             else:
+                self.unreadable.pop(name, None)
                 self._tell(self.store.put(item))
 
     def _take_unreadable(self, entry: Unreadable) -> None:
         name = entry.metadata.name
+        before = self.unreadable.get(name)
         self.unreadable[name] = entry
-        log.warning("%s/%s cannot be understood: %s", self.resource.plural, name, entry.error)
-        for handler in self._unreadable_handlers:
-            handler(entry)
+        if before is None or before.error != entry.error:
+            log.warning("%s/%s cannot be understood: %s", self.resource.plural, name, entry.error)
+        for handler in tuple(self._unreadable_handlers):
+            _guarded(handler, entry)
 
     def _tell(self, deltas: tuple[Delta[T], ...]) -> None:
         for delta in deltas:
             for handler in tuple(self._handlers):
-                handler(delta)
+                _guarded(handler, delta)
 
     def _step(self) -> None:
         self._stepped_at = asyncio.get_running_loop().time()
@@ -250,20 +285,37 @@ class Informer(Generic[T]):
             self._told = False
             log.info("%s can be read again", self.resource.plural)
 
-    def _tell_garbage(self, error: Undecodable) -> None:
+    def _failed_garbled(self, error: Undecodable) -> float:
         """Count what cannot be understood, and log the first of it."""
         self.undecodable_lines += 1
+        self.failing_since = self.failing_since or asyncio.get_running_loop().time()
         if not self._told_garbage:
             self._told_garbage = True
-            log.warning("watch of %s: %s; listing anew, and saying no more of the like", self.resource.plural, error)
+            log.warning("%s: %s; listing anew, and saying no more of the like", self.resource.plural, error)
+        return self._backoff.next()
+
+
+def _guarded(handler: Callable[[H], None], news: H) -> None:
+    """Call a handler; a fault of one must not end the watch that all others live by."""
+    try:
+        handler(news)
+    except Exception:
+        log.exception("a fault of this program, met with %r", news)
 
 
 class _InitialList(Generic[T]):
-    """A list as it is streamed: additions, then the bookmark that ends it."""
+    """A list as it is streamed: additions, and what happens to them meanwhile, then the bookmark that ends it."""
 
     def __init__(self) -> None:
-        self.items: list[T] = []
-        self.unreadable: list[Unreadable] = []
+        self._objects: dict[str, T | Unreadable] = {}
+
+    @property
+    def items(self) -> list[T]:
+        return [item for item in self._objects.values() if not isinstance(item, Unreadable)]
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        return [item for item in self._objects.values() if isinstance(item, Unreadable)]
 
     def take(self, line: bytes, resource: Resource[T]) -> str:
         """Take in one line; return the list's version with the last one, nothing before."""
@@ -272,8 +324,8 @@ class _InitialList(Generic[T]):
             raise error_from(0, event)
         if isinstance(event, Bookmark):
             return event.resource_version if event.ends_initial_list else ""
-        if isinstance(event.object, Unreadable):
-            self.unreadable.append(event.object)
+        if event.type == "DELETED":
+            self._objects.pop(event.object.metadata.name, None)
         else:
-            self.items.append(event.object)
+            self._objects[event.object.metadata.name] = event.object
         return ""

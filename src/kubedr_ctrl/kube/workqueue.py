@@ -10,7 +10,8 @@ And with three of its own:
 - The retries of all keys together are paced: each failure doubles the pause between two of them, up to a second,
   and each success halves it. A hundred thousand keys that fail for ever cost one try a second, and are done soon
   after the cause is gone.
-- Keys belong to groups, and groups take turns: ten thousand keys of one group delay a key of another by one turn.
+- Keys belong to groups, and groups take turns, in the queue and in its retries: ten thousand keys of one group delay
+  a key of another by one turn.
 """
 
 import asyncio
@@ -47,6 +48,27 @@ class QueueStats:
     """Seconds that processing a key took."""
 
 
+class _Turns(Generic[K]):
+    """Keys in their order, but for the groups they belong to, which take turns."""
+
+    def __init__(self, group: Callable[[K], Hashable]) -> None:
+        self._group = group
+        self._waiting: OrderedDict[Hashable, deque[K]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def append(self, key: K) -> None:
+        self._waiting.setdefault(self._group(key), deque()).append(key)
+
+    def pop(self) -> K:
+        group, keys = self._waiting.popitem(last=False)
+        key = keys.popleft()
+        if keys:
+            self._waiting[group] = keys
+        return key
+
+
 class WorkQueue(Generic[K]):
     """A fair queue of keys. All methods but `get` return at once."""
 
@@ -58,17 +80,20 @@ class WorkQueue(Generic[K]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = QueueStats()
-        self._group = group
         self._new_backoff = backoff
         self._clock = clock
-        self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        self._ready = _Turns(group)
         self._queued: dict[K, float] = {}
         self._processing: dict[K, float] = {}
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._backoffs: dict[K, Backoff] = {}
         self._retries: list[tuple[float, int, K]] = []
+        """A heap of when each failed key is due again."""
         self._retry_due: dict[K, float] = {}
+        """What is true of the heap: a key that was added since, or failed anew, has another time there, or none."""
+        self._due = _Turns(group)
+        """Failed keys that are due, and wait for the pace."""
         self._retry_timer: asyncio.TimerHandle | None = None
         self._next_retry = 0.0
         self._pace = 0.0
@@ -83,6 +108,11 @@ class WorkQueue(Generic[K]):
     def failing(self) -> int:
         """How many keys failed when they were last processed."""
         return len(self._backoffs)
+
+    def failures(self, key: K) -> int:
+        """Return how often in a row `key` has failed."""
+        backoff = self._backoffs.get(key)
+        return backoff.failures if backoff else 0
 
     def in_progress(self) -> dict[K, float]:
         """Return for how many seconds each key that is being processed has been."""
@@ -99,7 +129,7 @@ class WorkQueue(Generic[K]):
         elif key not in self._queued:
             self.stats.adds += 1
             self._queued[key] = self._clock()
-            self._ready.setdefault(self._group(key), deque()).append(key)
+            self._ready.append(key)
             self._available.set()
 
     def add_after(self, key: K, delay: float) -> None:
@@ -112,14 +142,17 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def retry(self, key: K, at_least: float = 0.0) -> float:
+    def retry(self, key: K, *, at_least: float = 0.0, paced: bool = True) -> float:
         """Add `key`, which failed, after its back-off, `at_least` so many seconds; return that wait.
 
-        It becomes longer where the pace of all retries asks for it.
+        It becomes longer where the pace of all retries asks for it, unless the failure tells nothing of other keys.
         """
         self.stats.retries += 1
-        self._pace = min(max(self._pace * 2, SHORTEST_PACE), LONGEST_PACE)
         delay = max(self._backoffs.setdefault(key, self._new_backoff()).next(), at_least)
+        if not paced:
+            self.add_after(key, delay)
+            return delay
+        self._pace = min(max(self._pace * 2, SHORTEST_PACE), LONGEST_PACE)
         if key not in self._queued and not self._shut_down:
             due = asyncio.get_running_loop().time() + delay
             self._retry_due[key] = due
@@ -139,10 +172,7 @@ class WorkQueue(Generic[K]):
             await self._available.wait()
         if self._shut_down:
             raise ShutDown
-        group, keys = self._ready.popitem(last=False)
-        key = keys.popleft()
-        if keys:
-            self._ready[group] = keys
+        key = self._ready.pop()
         now = self._clock()
         self.stats.waits.observe(now - self._queued.pop(key))
         self._processing[key] = now
@@ -166,11 +196,9 @@ class WorkQueue(Generic[K]):
 
     def _arm(self) -> None:
         """Set the timer for the next retry."""
-        while self._retries and self._retry_due.get(self._retries[0][2]) != self._retries[0][0]:
-            heapq.heappop(self._retries)  # it was added since, or failed anew
-        if not self._retries:
+        if not self._due and not self._retries:
             return
-        when = max(self._retries[0][0], self._next_retry)
+        when = self._next_retry if self._due else max(self._retries[0][0], self._next_retry)
         if self._retry_timer:
             if self._retry_timer.when() <= when:
                 return
@@ -178,11 +206,17 @@ class WorkQueue(Generic[K]):
         self._retry_timer = asyncio.get_running_loop().call_at(when, self._release)
 
     def _release(self) -> None:
+        """Add one key that is due, of the group whose turn it is."""
         self._retry_timer = None
         now = asyncio.get_running_loop().time()
-        if self._retries and max(self._retries[0][0], self._next_retry) <= now:
+        while self._retries and self._retries[0][0] <= now:
             due, _, key = heapq.heappop(self._retries)
             if self._retry_due.get(key) == due:
+                self._due.append(key)
+        while self._due:
+            key = self._due.pop()
+            if self._retry_due.get(key, now + 1) <= now:
                 self._next_retry = now + self._pace
                 self.add(key)
+                break
         self._arm()

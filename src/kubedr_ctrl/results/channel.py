@@ -13,6 +13,7 @@ from typing import Protocol
 
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.controller import Controller
+from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.kube.workqueue import WorkQueue
 from kubedr_ctrl.results.harvest import JobKey
 from kubedr_ctrl.results.source import ResultSource
@@ -42,15 +43,21 @@ class ResultChannel:
     """Delivers each result to all consumers, then has the Job marked as recorded."""
 
     def __init__(
-        self, source: ResultSource, consumers: Sequence[Consumer], *, clock: Callable[[], float] = time.monotonic
+        self,
+        source: ResultSource,
+        consumers: Sequence[Consumer],
+        *,
+        outage: Outage | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
+        self._outage = outage
         self._clock = clock
         self._owed: dict[str, dict[JobKey, float]] = {consumer.name: {} for consumer in consumers}
         """By consumer: the results it owes an acknowledgement, and since when."""
         self._delivered: set[JobKey] = set()
         self._consuming = {consumer.name: self._controller(consumer) for consumer in consumers}
-        self._finisher = Controller("result-finisher", self._finish, queue=_queue())
+        self._finisher = Controller("result-finisher", self._finish, queue=_queue(), outage=outage)
 
     def deliver(self, key: JobKey) -> None:
         """Have every consumer that has not acknowledged `key` take it in. May be called again for the same."""
@@ -85,7 +92,7 @@ class ResultChannel:
             self._owed[consumer.name].pop(key, None)
             self._finish_if_acknowledged(key)
 
-        return Controller(consumer.name, consume, queue=_queue())
+        return Controller(consumer.name, consume, queue=_queue(), outage=self._outage)
 
     def _finish_if_acknowledged(self, key: JobKey) -> None:
         if not any(key in owed for owed in self._owed.values()):

@@ -78,7 +78,7 @@ class Exporter:
         """Show what the caches hold, and follow it."""
         self._shows = True
         for policy in self._policies:
-            self.show_policy(policy)
+            self._show_policy(policy)
         for location in self._locations:
             self._show_location(location)
 
@@ -96,7 +96,7 @@ class Exporter:
         if policy is None or policy.metadata.uid != key.owner_uid:
             return
         if any(entry.uid == key.uid for entry in policy.status.recorded):
-            self.show_policy(policy)
+            self._show_policy(policy)
         elif not await self._source.is_counted(key.name, key.uid):
             raise NotYet
 
@@ -105,7 +105,7 @@ class Exporter:
             for series in self._of_policies:
                 series.remove({"policyName": delta.object.metadata.name})
         elif self._shows:
-            self.show_policy(delta.object)
+            self._show_policy(delta.object)
 
     def _on_location(self, delta: Delta[BackupLocation]) -> None:
         if delta.change is Change.DELETED:
@@ -124,7 +124,7 @@ class Exporter:
         labels = {"locationName": location.metadata.name}
         self._location.set(labels, location.status.init_status is InitStatus.COMPLETED)
 
-    def show_policy(self, policy: MetadataBackupPolicy) -> None:
+    def _show_policy(self, policy: MetadataBackupPolicy) -> None:
         """Set the policy's series from its status."""
         labels = {"policyName": policy.metadata.name}
         totals, last = policy.status.totals, policy.status.last_successful_backup

@@ -82,7 +82,6 @@ class Histogram(_Series):
 
     def set(self, labels: Labels, counts: tuple[int, ...], total: float) -> None:
         """Show `counts`, one for each bound and one for what is beyond, and the sum of all observations."""
-        counts = counts or (0,) * (len(self._bounds) + 1)
         buckets = _Buckets(*self._bounds)
         buckets.buckets = dict(zip((*map(float, self._bounds), float("inf")), accumulate(counts), strict=True))
         buckets.observations = sum(counts)

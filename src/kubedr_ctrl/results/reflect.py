@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from kubedr_ctrl.api.location import BackupLocationStatus, InitStatus
-from kubedr_ctrl.api.meta import RecordedJob, ctime, parse_ctime
+from kubedr_ctrl.api.meta import ctime, parse_ctime
 from kubedr_ctrl.api.names import record_name
 from kubedr_ctrl.api.policy import (
     DURATION_BUCKETS,
@@ -85,16 +85,11 @@ def describe_record(result: Result, snapshot: Snapshot) -> MetadataBackupRecordS
     )
 
 
-def add_recorded(recorded: tuple[RecordedJob, ...], job: RecordedJob, settled: set[str]) -> tuple[RecordedJob, ...]:
-    """Return `recorded` with `job`, and without those whose UID is in `settled`."""
-    return (*(entry for entry in recorded if entry.uid not in settled), job)
-
-
 def _count(totals: Totals, result: Result) -> Totals:
     if not result.completed:
         return totals.model_copy(update={"backups": totals.backups + 1, "failed": totals.failed + 1})
     seconds = float(result.snapshot.total_duration_secs) if result.snapshot else 0.0
-    counts = list(totals.duration_bucket_counts) or [0] * (len(DURATION_BUCKETS) + 1)
+    counts = list(totals.duration_bucket_counts)
     counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
     return totals.model_copy(
         update={

@@ -24,14 +24,14 @@ from kubedr_ctrl.kube.errors import AlreadyExists, NotFound
 from kubedr_ctrl.kube.patch import merge_diff
 from kubedr_ctrl.resources import LOCATIONS, POLICIES, RECORDS, RESTORES
 from kubedr_ctrl.results.harvest import Harvest, JobKey
-from kubedr_ctrl.results.reflect import add_recorded, describe_record, reflect_backup, reflect_init, reflect_restore
+from kubedr_ctrl.results.reflect import describe_record, reflect_backup, reflect_init, reflect_restore
 from kubedr_ctrl.results.source import ResultSource
 
 R = TypeVar("R", BackupLocation, MetadataBackupPolicy, MetadataRestore)
 
 
-MAX_RECORDED = 50
-"""How many Jobs a status lists that may be counted already; those beyond say so themselves."""
+MAX_RECORDED = 8
+"""How many Jobs a status lists as counted before it is seen to that they say so themselves, and dropped."""
 
 
 class StatusWriter:
@@ -68,9 +68,8 @@ class StatusWriter:
             return
         if key.operation is Operation.BACKUP and harvest.result.snapshot:
             await self._create_record(key.owner, harvest, harvest.result.snapshot)
-        recorded = add_recorded(
-            owner.status.recorded, RecordedJob(name=key.name, uid=key.uid), await self._settled(owner.status.recorded)
-        )
+        unsettled: tuple[RecordedJob, ...] = await self._unsettled(owner.status.recorded)
+        recorded = (*unsettled, RecordedJob(name=key.name, uid=key.uid))
         wanted = reflect(owner.status, harvest).model_copy(update={"recorded": recorded})
         patch = {
             "metadata": {"resourceVersion": owner.metadata.resource_version},
@@ -78,15 +77,17 @@ class StatusWriter:
         }
         await self._client.patch(resource, self._namespace, key.owner, patch, subresource="status")
 
-    async def _settled(self, recorded: tuple[RecordedJob, ...]) -> set[str]:
-        """Return the UIDs of those Jobs that can no longer be counted again; of too many, all."""
-        if len(recorded) >= MAX_RECORDED:
-            for entry in recorded:
-                await self._source.mark_counted(entry.name, entry.uid)
-        return {entry.uid for entry in recorded if await self._source.is_counted(entry.name, entry.uid)}
+    async def _unsettled(self, recorded: tuple[RecordedJob, ...]) -> tuple[RecordedJob, ...]:
+        """Return those Jobs that only the status knows to be counted: none once there are too many of them."""
+        if len(recorded) < MAX_RECORDED:
+            return recorded
+        for entry in recorded:
+            await self._source.mark_counted(entry.name, entry.uid)
+        return ()
 
     async def _create_record(self, policy: str, harvest: Harvest, snapshot: Snapshot) -> None:
-        if not harvest.result.completed:
+        location = harvest.about.get(LOCATION_ANNOTATION)
+        if not harvest.result.completed or not location:
             return
         name = record_name(snapshot.id)
         manifest = {
@@ -96,7 +97,7 @@ class StatusWriter:
             "spec": {
                 "snapshotId": snapshot.id,
                 "policy": policy,
-                "backuploc": harvest.about[LOCATION_ANNOTATION],
+                "backuploc": location,
             },
         }
         with suppress(AlreadyExists):
