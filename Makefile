@@ -27,7 +27,7 @@ crds: $(VENV)/complete ## write manifests/crds from the models
 
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)
 	$(RUN) e2e tools
-	$(RUN) pytest tests
+	$(RUN) pytest tests --numprocesses=3 --dist=loadfile
 
 soak: $(VENV)/complete ## backups and faults at random, then an audit of what is told: make soak MINUTES=10 (SEED=…)
 	$(RUN) e2e tools

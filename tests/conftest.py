@@ -13,6 +13,9 @@ from tests.servers.pki import Authority
 from tests.servers.process import BINARIES
 from tests.servers.s3 import S3, black_hole, s3
 
+TABLE = "table"
+"""A test's property that is printed at the end of the run, whichever process ran the test."""
+
 os.environ["PATH"] = f"{BINARIES}:{os.environ['PATH']}"
 
 
@@ -65,3 +68,12 @@ def bucket() -> str:
 def _black_hole() -> Iterator[str]:
     with black_hole() as url:
         yield url
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests have made."""
+    reports = (report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ()))
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == TABLE:
+                terminalreporter.write_line(f"\n{value}")

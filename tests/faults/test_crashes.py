@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.conftest import TABLE
 from tests.faults.backups import WRITES, Backup, Backups
 from tests.faults.embedded import Embedded
 from tests.faults.proxy import FaultProxy, Request, call
@@ -165,19 +166,19 @@ class Explorer:
 READS = ("get jobs", "get metadatabackuppolicies", "list pods")
 
 
-def show(capsys: pytest.CaptureFixture[str], how: str, rows: list[Row]) -> None:
-    """Print the table of crash points, each with its outcomes after each accident."""
+def table(how: str, rows: list[Row]) -> str:
+    """Return the crash points, each with its outcomes after each accident, for people to read."""
     outcomes: dict[tuple[str, bool], dict[Accident, Counter[str]]] = {}
     for row in rows:
         of_point = outcomes.setdefault((row.where, row.applied), {})
         of_point.setdefault(row.accident, Counter())[row.outcome or "not reached"] += 1
-    with capsys.disabled():
-        print(f"\n{len(rows)} crashes, each by {how}")
-        for (where, applied), by_accident in sorted(outcomes.items()):
-            print(f"  {where}, {'applied' if applied else 'not applied'}")
-            for accident, counted in by_accident.items():
-                words = ", ".join(f"{times} x {outcome}" for outcome, times in counted.items())
-                print(f"    {accident.__name__.replace('_', ' '):<16} {words}")
+    lines = [f"{len(rows)} crashes, each by {how}"]
+    for (where, applied), by_accident in sorted(outcomes.items()):
+        lines.append(f"  {where}, {'applied' if applied else 'not applied'}")
+        for accident, counted in by_accident.items():
+            words = ", ".join(f"{times} x {outcome}" for outcome, times in counted.items())
+            lines.append(f"    {accident.__name__.replace('_', ' '):<16} {words}")
+    return "\n".join(lines)
 
 
 def assert_covers(rows: list[Row], kinds: tuple[str, ...]) -> None:
@@ -193,7 +194,7 @@ def assert_covers(rows: list[Row], kinds: tuple[str, ...]) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_controller_cancelled_at_any_request_tells_each_backup_once(
-    kubedr: Kubedr, proxy: FaultProxy, capsys: pytest.CaptureFixture[str]
+    kubedr: Kubedr, proxy: FaultProxy, record_property: Callable[[str, object], None]
 ) -> None:
     victim = Embedded(kubedr.kubeconfig("victim", proxy.server), kubedr.namespace, "victim")
     try:
@@ -201,13 +202,13 @@ def test_a_controller_cancelled_at_any_request_tells_each_backup_once(
         rows = explorer.explore()
     finally:
         victim.stop_if_running()
-    show(capsys, "cancelling all tasks", rows)
+    record_property(TABLE, table("cancelling all tasks", rows))
     assert_covers(rows, (*WRITES, *READS))
 
 
 @pytest.mark.timeout(600)
 def test_a_controller_killed_at_any_write_tells_each_backup_once(
-    kubedr: Kubedr, proxy: FaultProxy, capsys: pytest.CaptureFixture[str]
+    kubedr: Kubedr, proxy: FaultProxy, record_property: Callable[[str, object], None]
 ) -> None:
     victim = kubedr.replica
     explorer = Explorer(
@@ -219,5 +220,5 @@ def test_a_controller_killed_at_any_write_tells_each_backup_once(
         reads=False,
     )
     rows = explorer.explore()
-    show(capsys, "SIGKILL", rows)
+    record_property(TABLE, table("SIGKILL", rows))
     assert_covers(rows, WRITES)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from kubedr_ctrl.kube import client as client_module
 from kubedr_ctrl.kube import informer as module
+from kubedr_ctrl.kube import outage as outage_module
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.codec import Resource
 from kubedr_ctrl.kube.informer import Informer
@@ -340,6 +341,17 @@ async def test_a_failure_is_worth_a_word_once_it_lasts(
         await until(lambda: "jobs can be read again" in caplog.messages)
         assert informer.failing_since is None
     assert sum("jobs cannot be read" in message for message in caplog.messages) == 1
+
+
+async def test_a_back_off_ends_with_the_outage_that_it_was_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage_module, "PATIENCE", 0.0)
+    async with informing(refusal(503), refusal(503), refusal(503), listing(7), stream(hold=True)) as (informer, script):
+        outage = informer._client.outage
+        await until(lambda: len(script.asked) == 3)  # the next try is due in two or three seconds
+        assert outage.lasts
+        outage.answered()  # as another request was
+        async with asyncio.timeout(1.5):
+            await informer.synced.wait()
 
 
 async def test_an_informer_that_takes_no_step_is_wedged(monkeypatch: pytest.MonkeyPatch) -> None:

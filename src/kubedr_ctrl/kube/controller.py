@@ -117,7 +117,8 @@ class Controller(Generic[K]):
                 error = TimeoutError(f"not done within {TURN:.0f} s")
             case _:
                 self.errors += 1
-                log.error("%s %s: a fault of this program", self.name, key, exc_info=error)
+                if tries == 1:
+                    log.error("%s %s: a fault of this program", self.name, key, exc_info=error)
                 return
         self._complaints.fails(key, str(error), self.queue.failing)
 

@@ -25,6 +25,7 @@ from kubedr_ctrl.kube.errors import (
     Gone,
     Invalid,
     NotFound,
+    ServerError,
     Silent,
     TooManyRequests,
     Undecodable,
@@ -52,7 +53,9 @@ LONGEST_PAUSE = 2.0
 INITIAL_STREAM = 60.0
 """Seconds within which a streamed list has to be complete; a server that knows no such lists never says so."""
 LASTING = 10.0
-"""Seconds after which a failure is worth a word: most mend themselves, as those of a server that starts."""
+"""Seconds after which a refusal is worth a word: some mend themselves, as those of a server that starts."""
+LASTING_TROUBLE = 60.0
+"""Seconds after which trouble with the server is, where others have none and the client therefore says nothing."""
 WEDGED = 300.0
 """Seconds without a step after which the loop counts as wedged: no wait of its own is half as long."""
 
@@ -136,7 +139,9 @@ class Informer(Generic[T]):
             except (ApiError, Unreachable) as error:
                 wait = self._failed("cannot be read", error)
             self._step()
-            await asyncio.sleep(wait)
+            if await self._client.outage.pause(wait):
+                self._backoff.reset()
+                await asyncio.sleep(self._random.uniform(0.0, 1.0))
 
     async def _list(self) -> None:
         items: list[T] = []
@@ -273,7 +278,9 @@ class Informer(Generic[T]):
     def _failed(self, what: str, error: Exception) -> float:
         now = asyncio.get_running_loop().time()
         self.failing_since = self.failing_since or now
-        if not self._told and now - self.failing_since >= LASTING and not self._client.outage.lasts:
+        trouble = isinstance(error, Unreachable | ServerError | TooManyRequests)
+        lasts = now - self.failing_since >= (LASTING_TROUBLE if trouble else LASTING)
+        if lasts and not self._told and not self._client.outage.lasts:
             self._told = True
             log.warning("%s %s; trying again until it can: %s", self.resource.plural, what, error)
         retry_after = getattr(error, "retry_after", None) or 0.0

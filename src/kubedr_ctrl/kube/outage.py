@@ -1,5 +1,6 @@
 """Whether the API server answers, said once when it has not for a while, and once when it does again."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class Outage:
         self._since: float | None = None
         self.lasts = False
         """Whether it has been said that the server does not answer."""
+        self._over = asyncio.Event()
 
     def failed(self, error: object) -> None:
         """Take note of a request without an answer, or with one that says that the server is in trouble."""
@@ -33,4 +35,18 @@ class Outage:
         """Take note of a request that was served, or refused for a reason of its own."""
         if self.lasts and self._since is not None:
             log.info("the API server at %s serves again, after %.0f s", self._server, self._clock() - self._since)
+            self._over.set()
+            self._over = asyncio.Event()
         self._since, self.lasts = None, False
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait so long, but not beyond the end of an outage that lasts; return whether one ended."""
+        if not self.lasts:
+            await asyncio.sleep(seconds)
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        except TimeoutError:
+            return False
+        return True
