@@ -63,7 +63,7 @@ MODULES = (
 )
 
 FOR_PEOPLE = ("kubectl", "helm", "restic", "etcdctl", "etcdutl")
-FOR_TESTS = ("kube-apiserver", "kube-controller-manager", "etcd", *FOR_PEOPLE[2:], "kubectl")
+FOR_TESTS = ("kube-apiserver", "kube-controller-manager", "etcd", *FOR_PEOPLE)
 FOR_NODES = (*MODULES[0].packages, "etcd", "coredns")
 
 

@@ -103,8 +103,8 @@ def test_kinds_that_are_installed_late_and_removed_and_installed_again(own_plane
         kubedr.wait_for(lambda: kubedr.gone("MetadataBackupPolicy", "kinds"), "the policy to go", 30)
         own_plane.kubectl("wait", "--for=delete", "crd", "--all", "--timeout=60s")
         install_kinds(own_plane)
-        kubedr.persist(lambda: kubedr.initialized("kinds-loc"), "the kinds to be watched again", 90)
-        kubedr.apply(kubedr.policy("kinds", "kinds-loc"))
+        kubedr.persist(lambda: kubedr.initialized("again"), "the kinds to be watched again", 90)
+        kubedr.apply(kubedr.policy("kinds", "again"))
         kubedr.wait_ready("MetadataBackupPolicy", "kinds", "Scheduled", 60)
         assert not kubedr.replica.ended
 

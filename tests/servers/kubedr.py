@@ -315,7 +315,7 @@ class Kubedr:
         """Apply the roles of manifests/ to the test's namespace."""
         for file in ("rbac.yaml", "cluster-identity.yaml"):
             text = (MANIFESTS / "controller" / file).read_text().replace("kubedr-system", self.namespace)
-            self.plane.kubectl("apply", "-f", "-", stdin=text.replace("kubedr-cluster-identity", self.namespace))
+            self.plane.kubectl("apply", "-f", "-", stdin=text)
 
     def kubeconfig(self, name: str, server: str = "") -> Path:
         """Write a kubeconfig of the controller's ServiceAccount and return its path."""

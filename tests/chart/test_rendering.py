@@ -1,0 +1,152 @@
+"""What the chart renders, for each thing that people set."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, ROOT, Object, helm, only, render
+from tests.chart.readme import described_values, readme
+from tests.servers.process import binary
+
+EVERYTHING: Object = {
+    "image": {"repository": "registry.example.com/kubedr", "digest": f"sha256:{'0' * 64}"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "replicas": 2,
+    "controller": {
+        "leaseDurationSeconds": 30,
+        "logLevel": "DEBUG",
+        "eventErrorType": "Warning",
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+        "priorityClassName": "system-cluster-critical",
+        "podLabels": {"team": "platform"},
+        "podAnnotations": {"example.com/a": "b"},
+    },
+    "commonLabels": {"owner": "us"},
+    "commonAnnotations": {"example.com/note": "text"},
+    "serviceAccount": {"annotations": {"example.com/role": "backup"}},
+    "podDisruptionBudget": {"enabled": True},
+    "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+}
+
+
+def test_lint_has_nothing_to_say() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
+
+
+def test_the_chart_and_the_manifests_install_the_same() -> None:
+    kustomized = subprocess.run(
+        [binary("kubectl"), "kustomize", ROOT / "manifests"], capture_output=True, text=True, check=True
+    )
+    manifests = [item for item in yaml.safe_load_all(kustomized.stdout) if item["kind"] != "Namespace"]
+    crds = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "manifests" / "crds").glob("metadata*.yaml"))]
+    crds.append(yaml.safe_load((ROOT / "manifests" / "crds" / "backuplocations.yaml").read_text()))
+    assert substance([*manifests, *crds]) == substance(render({"image": {"repository": "kubedr", "tag": "0.1.0"}}))
+
+
+def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
+    """Return the objects by kind, namespace and name, without labels, which say who installed them."""
+    found = {}
+    for item in objects:
+        meta = item["metadata"]
+        stripped = {key: value for key, value in item.items() if key != "metadata"}
+        if item["kind"] == "Deployment":
+            del stripped["spec"]["selector"], stripped["spec"]["template"]["metadata"]["labels"]
+            if not stripped["spec"]["template"]["metadata"]:
+                del stripped["spec"]["template"]["metadata"]
+            stripped["spec"]["template"]["spec"]["containers"][0].pop("image")
+        if item["kind"] == "Service":
+            del stripped["spec"]["selector"]
+        found[item["kind"], meta.get("namespace", ""), meta["name"]] = stripped
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"replica": 2}, "additional properties 'replica' not allowed"),
+        ({"controller": {"loglevel": "DEBUG"}}, "additional properties 'loglevel' not allowed"),
+        ({"controller": {"logLevel": "LOUD"}}, "/controller/logLevel"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"serviceMonitor": {"enabled": "yes please"}}, "/serviceMonitor/enabled"),
+    ],
+)
+def test_a_misspelt_value_is_refused_with_its_name(values: Object, words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        render(values)
+
+
+def test_everything_that_can_be_set_arrives() -> None:
+    objects = render(EVERYTHING)
+    deployment = only("Deployment", objects)
+    pod = deployment["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    assert deployment["spec"]["replicas"] == 2
+    assert container["image"] == f"registry.example.com/kubedr@sha256:{'0' * 64}"
+    assert {entry["name"]: entry.get("value") for entry in container["env"]} == {
+        "KUBEDR_POD_NAME": None,
+        "KUBEDR_LEASE_DURATION_SECONDS": "30",
+        "KUBEDR_LOG_LEVEL": "DEBUG",
+        "KUBEDR_EVENT_ERROR_TYPE": "Warning",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+    controller = EVERYTHING["controller"]
+    for field in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
+        assert pod["spec"][field] == controller[field]
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["metadata"]["labels"].items() >= {"team": "platform", "owner": "us"}.items()
+    assert pod["metadata"]["annotations"] == {"example.com/a": "b", "example.com/note": "text"}
+    assert only("ServiceAccount", objects)["metadata"]["annotations"]["example.com/role"] == "backup"
+    assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
+    assert only("NetworkPolicy", objects)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
+    for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
+        assert only(kind, objects)["metadata"]["labels"]["release"] == "prometheus"
+    for item in objects:
+        assert item["metadata"]["labels"]["owner"] == "us", item["metadata"]["name"]
+        if item["metadata"]["namespace" if "namespace" in item["metadata"] else "name"] != "kube-system":
+            assert item["metadata"]["annotations"]["example.com/note"] == "text", item["metadata"]["name"]
+
+
+def test_what_prometheus_operator_brings_is_there_only_when_it_is_asked_for() -> None:
+    kinds = {item["kind"] for item in render()}
+    assert not kinds & {"ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget"}
+
+
+def test_two_releases_in_two_namespaces_share_no_name() -> None:
+    one = render({"crds": {"enabled": False}}, namespace="one")
+    other = render({"crds": {"enabled": False}}, namespace="other")
+
+    def names(objects: list[Object]) -> set[tuple[Any, ...]]:
+        return {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects}
+
+    assert not names(one) & names(other)
+
+
+def test_definitions_stay_when_the_release_goes_unless_that_is_not_wanted() -> None:
+    def policies(values: Object) -> set[str | None]:
+        crds = [item for item in render(values) if item["kind"] == "CustomResourceDefinition"]
+        return {crd["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for crd in crds}
+
+    assert policies({}) == {"keep"}
+    assert policies({"crds": {"keep": False}}) == {None}
+    assert policies({"crds": {"enabled": False}}) == set()
+
+
+def test_every_value_is_described_and_the_readme_has_them_all() -> None:
+    assert all(description for _, _, description in described_values(CHART / "values.yaml"))
+    assert (CHART / "README.md").read_text() == readme(CHART), "run 'make chart'"
+
+
+def test_the_chart_carries_the_definitions_made_from_the_models() -> None:
+    for path in sorted((CHART / "files" / "crds").iterdir()):
+        assert path.read_text() == (ROOT / "manifests" / "crds" / path.name).read_text(), "run 'make crds'"
