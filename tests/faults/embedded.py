@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from kubedr_ctrl.app import App
 from kubedr_ctrl.kube.credentials import load_credentials
 from kubedr_ctrl.settings import Settings
+from tests.servers.kubedr import Samples
 from tests.servers.process import LOOPBACK, free_port
 
 V = TypeVar("V")
@@ -79,9 +80,8 @@ class Embedded:
     def ready(self) -> bool:
         return not self.call(self.app.unready)
 
-    def metrics(self) -> dict[str, float]:
-        lines = (line for line in self.call(self.app.metrics).decode().splitlines() if line and line[0] != "#")
-        return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
+    def metrics(self) -> Samples:
+        return Samples(self.call(self.app.metrics).decode())
 
     def hold_no_longer(self) -> None:
         """Have it no longer renew its lease, and not notice."""

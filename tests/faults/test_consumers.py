@@ -27,6 +27,7 @@ def set_rules(kubedr: Kubedr, rules: list[Any]) -> None:
 
 
 def outstanding(kubedr: Kubedr) -> dict[str, float]:
+    """Return what each consumer owes; no number while the controller does not lead."""
     metrics = kubedr.metrics()
     consumers = ("status-writer", "event-recorder", "exporter")
     return {name: metrics[f'kubedr_results_outstanding{{consumer="{name}"}}'] for name in consumers}

@@ -3,6 +3,7 @@
 There is no node: tests play the pods' part. What a worker would report is made by `report`.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -55,6 +56,17 @@ def report(operation: Operation, *, snapshot: str = "34abbf1b", at: datetime | N
 def failure(operation: Operation, message: str, reason: Reason = Reason.RESTIC_FAILED) -> str:
     """Return the termination message of a worker that failed."""
     return report(operation, outcome=Outcome.FAILED, reason=reason, message=message)
+
+
+class Samples(dict[str, float]):
+    """The samples of /metrics by series, as they are written there; what is not there is no number."""
+
+    def __init__(self, exposition: str) -> None:
+        lines = (line for line in exposition.splitlines() if line and not line.startswith("#"))
+        super().__init__((series, float(value)) for series, _, value in (line.rpartition(" ") for line in lines))
+
+    def __missing__(self, series: str) -> float:
+        return math.nan
 
 
 class Replica:
@@ -122,10 +134,8 @@ class Replica:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}{path}", timeout=5) as response:
             return str(response.read().decode())
 
-    def metrics(self) -> dict[str, float]:
-        """Return the samples of /metrics by series, as they are written there."""
-        lines = (line for line in self.http("/metrics").splitlines() if line and not line.startswith("#"))
-        return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
+    def metrics(self) -> Samples:
+        return Samples(self.http("/metrics"))
 
     def ready(self) -> bool:
         return self.http("/readyz") == "ok\n"
@@ -172,8 +182,7 @@ class Kubedr:
     def http(self, path: str) -> str:
         return self.replica.http(path)
 
-    def metrics(self) -> dict[str, float]:
-        """Return the samples of /metrics by series, as they are written there."""
+    def metrics(self) -> Samples:
         return self.replica.metrics()
 
     # What users do.

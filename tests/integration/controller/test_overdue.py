@@ -31,7 +31,7 @@ def test_a_cronjob_suspended_by_hand_is_told_and_so_is_its_end(kubedr: tuple[Kub
     path = f"{CRONJOBS.path(cluster.namespace)}/late-backup-cronjob"
     suspend = {"spec": {"suspend": True}}
     cluster.plane.request("PATCH", path, suspend, content_type="application/merge-patch+json")
-    assert controller.metrics()['kubedr_backup_overdue{policyName="late"}'] == 0
+    cluster.wait_for(lambda: controller.metrics()['kubedr_backup_overdue{policyName="late"}'] == 0, "the metric")
     message = cluster.wait_ready("MetadataBackupPolicy", "late", "BackupOverdue", 40)
     assert "CronJob late-backup-cronjob is suspended" in message
     assert cluster.events("late") == [("Error", "BackupOverdue", message)]
