@@ -11,7 +11,7 @@ RUN    := $(VENV)/bin/python -m
 export PATH       := $(VENV)/bin:$(CACHE)/bin:$(PATH)
 export PYTHONPATH := src
 .DELETE_ON_ERROR:
-.PHONY: help lint crds chart test soak up down env demo e2e image bench lock
+.PHONY: help lint crds docs test soak up down env demo e2e image bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {gsub(/[$$]+/, "$$"); printf "make %-6s  %s\n", $$1, $$2}' Makefile
@@ -26,8 +26,9 @@ crds: $(VENV)/complete ## write the CustomResourceDefinitions from the models
 	$(RUN) kubedr_ctrl.api.crd manifests/crds
 	$(RUN) kubedr_ctrl.api.crd charts/kubedr/files/crds
 
-chart: crds ## write what is generated of the chart
+docs: crds ## write all that is generated: CustomResourceDefinitions, the chart's README, the metric reference
 	$(RUN) tests.chart.readme charts/kubedr
+	$(RUN) tests.unit.reference
 
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)
 	$(RUN) e2e tools

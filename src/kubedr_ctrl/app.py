@@ -20,8 +20,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from aioprometheus.collectors import Registry
-
 from kubedr_ctrl import __version__
 from kubedr_ctrl.api.names import APP
 from kubedr_ctrl.caches import Caches
@@ -39,7 +37,7 @@ from kubedr_ctrl.resources import NAMESPACES, PODS
 from kubedr_ctrl.results.event_recorder import EventRecorder
 from kubedr_ctrl.results.events import Events
 from kubedr_ctrl.results.exporter import Exporter
-from kubedr_ctrl.results.metrics import CONTENT_TYPE, render
+from kubedr_ctrl.results.metrics import CONTENT_TYPE, Metrics
 from kubedr_ctrl.results.source import ResultSource
 from kubedr_ctrl.results.status_writer import StatusWriter
 from kubedr_ctrl.settings import Settings, load_settings
@@ -59,8 +57,8 @@ class App:
 
     def __init__(self, credentials: Credentials, settings: Settings) -> None:
         self._settings = settings
-        self._registry = Registry()
-        self._telemetry = Telemetry(self._registry)
+        self._metrics = Metrics()
+        self._telemetry = Telemetry(self._metrics)
         outage = Outage(credentials.server)
         client = self._client = self._connection(credentials, outage)
         self._lease_client = self._connection(credentials, outage)
@@ -76,7 +74,7 @@ class App:
         self.caches = Caches(client, settings.namespace)
         self._source = ResultSource(client, settings.namespace)
         self._events = Events(client, settings.namespace, error_type=settings.event_error_type)
-        self._exporter = Exporter(self._registry, self._source, self.caches.policies, self.caches.locations)
+        self._exporter = Exporter(self._metrics, self._source, self.caches.policies, self.caches.locations)
         self._consumers = (
             StatusWriter(client, self._source, settings.namespace),
             EventRecorder(self._source, self._events),
@@ -135,7 +133,7 @@ class App:
             controllers=controllers.all() if controllers else (),
             backlog=controllers.channel.backlog() if controllers else {},
         )
-        return render(self._registry)
+        return self._metrics.render()
 
     async def _contend(self) -> None:
         """Lead whenever it is this replica's turn, until `stop`."""

@@ -8,57 +8,62 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aioprometheus.collectors import Registry
-
 from kubedr_ctrl import __version__
 from kubedr_ctrl.caches import Caches
 from kubedr_ctrl.kube.controller import Controller
 from kubedr_ctrl.kube.distribution import SECONDS
 from kubedr_ctrl.results.channel import Backlog
-from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram, resident_memory_bytes
+from kubedr_ctrl.results.metrics import Metrics, resident_memory_bytes
 
 
 class Telemetry:
     """The controller's own series."""
 
-    def __init__(self, registry: Registry) -> None:
-        def counter(name: str, doc: str) -> Counter:
-            return Counter(registry, name, doc)
-
-        def gauge(name: str, doc: str) -> Gauge:
-            return Gauge(registry, name, doc)
-
-        def histogram(name: str, doc: str) -> Histogram:
-            return Histogram(registry, name, doc, SECONDS)
-
-        self._requests = counter("kubedr_api_requests_total", "Requests to the API server, by verb and HTTP status.")
+    def __init__(self, metrics: Metrics) -> None:
+        counter, gauge, histogram = metrics.counter, metrics.gauge, metrics.histogram
+        self._requests = counter(
+            "kubedr_api_requests_total", "Requests to the API server, by verb and HTTP status.", "verb", "code"
+        )
         self._memory = gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
-        self._leads = gauge("leader_election_master_status", "Whether this replica leads (1) or stands by (0).")
+        self._leads = gauge("leader_election_master_status", "Whether this replica leads (1) or stands by (0).", "name")
 
-        self._depth = gauge("workqueue_depth", "Keys that wait in the queue.")
-        self._adds = counter("workqueue_adds_total", "Keys added to the queue.")
-        self._retries = counter("workqueue_retries_total", "Keys put back, as processing them failed.")
-        self._waits = histogram("workqueue_queue_duration_seconds", "Time that keys spent in the queue.")
-        self._works = histogram("workqueue_work_duration_seconds", "Time that processing a key took.")
+        self._depth = gauge("workqueue_depth", "Keys that wait in the queue.", "name")
+        self._adds = counter("workqueue_adds_total", "Keys added to the queue.", "name")
+        self._retries = counter("workqueue_retries_total", "Keys put back, as processing them failed.", "name")
+        self._waits = histogram(
+            "workqueue_queue_duration_seconds", "Time that keys spent in the queue.", SECONDS, "name"
+        )
+        self._works = histogram("workqueue_work_duration_seconds", "Time that processing a key took.", SECONDS, "name")
         self._unfinished = gauge(
-            "workqueue_unfinished_work_seconds", "Time that keys in progress have been so, summed up."
+            "workqueue_unfinished_work_seconds", "Time that keys in progress have been so, summed up.", "name"
         )
         self._longest = gauge(
-            "workqueue_longest_running_processor_seconds", "Time that the oldest key in progress has been so."
+            "workqueue_longest_running_processor_seconds", "Time that the oldest key in progress has been so.", "name"
         )
-        self._errors = counter("kubedr_reconcile_errors_total", "Tries that failed, by loop or consumer.")
-        self._failing = gauge("kubedr_failing_keys", "Keys that failed when they were last tried.")
+        self._errors = counter("kubedr_reconcile_errors_total", "Tries that failed, by loop or consumer.", "name")
+        self._failing = gauge("kubedr_failing_keys", "Keys that failed when they were last tried.", "name")
 
-        self._outstanding = gauge("kubedr_results_outstanding", "Results that a consumer has yet to take in.")
-        self._oldest = gauge("kubedr_results_oldest_seconds", "Time that the oldest of them has been waiting.")
+        self._outstanding = gauge(
+            "kubedr_results_outstanding", "Results that a consumer has yet to take in.", "consumer"
+        )
+        self._oldest = gauge(
+            "kubedr_results_oldest_seconds", "Time that the oldest of them has been waiting.", "consumer"
+        )
 
-        self._relists = counter("kubedr_informer_lists_total", "Times that a kind was listed as a whole.")
-        self._undecodable = counter("kubedr_informer_undecodable_lines_total", "Lines of a watch that made no sense.")
-        self._unreadable = gauge("kubedr_informer_unreadable_objects", "Objects that do not fit what is known of them.")
+        self._relists = counter("kubedr_informer_lists_total", "Times that a kind was listed as a whole.", "resource")
+        self._undecodable = counter(
+            "kubedr_informer_undecodable_lines_total", "Lines of a watch that made no sense.", "resource"
+        )
+        self._unreadable = gauge(
+            "kubedr_informer_unreadable_objects", "Objects that do not fit what is known of them.", "resource"
+        )
         self._unread = gauge(
-            "kubedr_informer_failing_seconds", "Time since when a kind cannot be read from the API server; 0: it can."
+            "kubedr_informer_failing_seconds",
+            "Time since when a kind cannot be read from the API server; 0: it can.",
+            "resource",
         )
-        gauge("kubedr_build_info", "The controller's version, as a label; always 1.").set({"version": __version__}, 1)
+        info = gauge("kubedr_build_info", "The controller's version, as a label; always 1.", "version")
+        info.set({"version": __version__}, 1)
 
     def count_request(self, verb: str, status: int) -> None:
         """Count one request to the API server."""

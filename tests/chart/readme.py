@@ -1,4 +1,4 @@
-"""Writes the chart's README from the comments in values.yaml: `make chart`."""
+"""Writes the chart's README from the comments in values.yaml: `make docs`."""
 
 import re
 import sys

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,10 @@ def test_every_metric_that_an_alert_asks_for_is_one_that_the_controller_has() ->
     for alert in alerts():
         for metric in re.findall(r"\b(?:kubedr|leader)_\w+", alert["expr"]):
             assert f'"{metric}"' in source, f"{metric}, of {alert['alert']}"
+
+
+def test_the_documented_scrape_configuration_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    block = text[text.index("    scrape_configs:") :].partition("\n\n")[0]
+    (tmp_path / "prometheus.yml").write_text(textwrap.dedent(block))
+    promtool("check", "config", tmp_path / "prometheus.yml")

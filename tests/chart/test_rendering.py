@@ -144,7 +144,7 @@ def test_definitions_stay_when_the_release_goes_unless_that_is_not_wanted() -> N
 
 def test_every_value_is_described_and_the_readme_has_them_all() -> None:
     assert all(description for _, _, description in described_values(CHART / "values.yaml"))
-    assert (CHART / "README.md").read_text() == readme(CHART), "run 'make chart'"
+    assert (CHART / "README.md").read_text() == readme(CHART), "run 'make docs'"
 
 
 def test_the_chart_carries_the_definitions_made_from_the_models() -> None:

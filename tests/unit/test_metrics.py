@@ -1,30 +1,35 @@
 import subprocess
 
-from aioprometheus.collectors import Registry
+import pytest
 
-from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram, render
+from kubedr_ctrl.results.metrics import Metrics
+from tests.unit.reference import DOCUMENT, written
 
 
 def test_labels_are_escaped_and_only_numbers_come_out() -> None:
-    registry = Registry()
-    Gauge(registry, "up", "Help.").set({"name": 'a"b\\c\nd'}, True)
-    assert b'up{name="a\\"b\\\\c\\nd"} 1.0\n' in render(registry)
+    metrics = Metrics()
+    metrics.gauge("up", "Help.", "name").set({"name": 'a"b\\c\nd'}, True)
+    assert b'up{name="a\\"b\\\\c\\nd"} 1.0\n' in metrics.render()
 
 
 def test_series_come_and_go() -> None:
-    registry = Registry()
-    counter = Counter(registry, "seen", "Help.")
+    metrics = Metrics()
+    counter = metrics.counter("seen", "Help.", "policyName")
     counter.set({"policyName": "a"}, 7)
     counter.remove({"policyName": "a"})
     counter.remove({"policyName": "never there"})
-    assert b'policyName="a"' not in render(registry)
+    assert b'policyName="a"' not in metrics.render()
+
+
+def test_a_series_of_other_labels_than_were_declared_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="up has the labels"):
+        Metrics().gauge("up", "Help.", "name").set({"nmae": "a"}, 1)
 
 
 def test_a_histogram_shows_kept_counts_cumulatively() -> None:
-    registry = Registry()
-    histogram = Histogram(registry, "took", "Help.", (15.0, 30.0))
-    histogram.set({"policyName": "a"}, (2, 1, 1), 99.5)
-    lines = render(registry).decode().splitlines()
+    metrics = Metrics()
+    metrics.histogram("took", "Help.", (15.0, 30.0), "policyName").set({"policyName": "a"}, (2, 1, 1), 99.5)
+    lines = metrics.render().decode().splitlines()
     assert 'took_bucket{le="15.0",policyName="a"} 2.0' in lines
     assert 'took_bucket{le="30.0",policyName="a"} 3.0' in lines
     assert 'took_bucket{le="+Inf",policyName="a"} 4.0' in lines
@@ -33,7 +38,12 @@ def test_a_histogram_shows_kept_counts_cumulatively() -> None:
 
 
 def test_prometheus_can_parse_it() -> None:
-    registry = Registry()
-    Gauge(registry, "kubedr_some_bytes", "Help.").set({"name": 'a"b\\c\nd'}, 1)
-    Histogram(registry, "kubedr_took_seconds", "Help.", (15.0,)).set({}, (0, 0), 0)
-    subprocess.run(["promtool", "check", "metrics"], input=render(registry), check=True)
+    metrics = Metrics()
+    metrics.gauge("kubedr_some_bytes", "Help.", "name").set({"name": 'a"b\\c\nd'}, 1)
+    metrics.histogram("kubedr_took_seconds", "Help.", (15.0,)).set({}, (0, 0), 0)
+    subprocess.run(["promtool", "check", "metrics"], input=metrics.render(), check=True)
+
+
+def test_the_document_lists_every_metric() -> None:
+    text = DOCUMENT.read_text()
+    assert written(text) == text, "run 'make docs'"

@@ -7,8 +7,6 @@ the series were set from includes it.
 Only the leader shows them: with two replicas, what a dashboard sums up is there once.
 """
 
-from aioprometheus.collectors import Registry
-
 from kubedr_ctrl.api.location import BackupLocation, InitStatus
 from kubedr_ctrl.api.meta import find_condition
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, OVERDUE, MetadataBackupPolicy
@@ -17,7 +15,7 @@ from kubedr_ctrl.kube.controller import NotYet
 from kubedr_ctrl.kube.informer import Informer
 from kubedr_ctrl.kube.store import Change, Delta
 from kubedr_ctrl.results.harvest import JobKey
-from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram
+from kubedr_ctrl.results.metrics import Counter, Gauge, Histogram, Metrics
 from kubedr_ctrl.results.source import ResultSource
 
 
@@ -28,7 +26,7 @@ class Exporter:
 
     def __init__(
         self,
-        registry: Registry,
+        metrics: Metrics,
         source: ResultSource,
         policies: Informer[MetadataBackupPolicy],
         locations: Informer[BackupLocation],
@@ -37,39 +35,39 @@ class Exporter:
         self._policies = policies.store
         self._locations = locations.store
         self._shows = False
-        self._size = Gauge(registry, "kubedr_backup_size_bytes", "Size of the backup in bytes.")
-        self._added = Gauge(
-            registry, "kubedr_backup_data_added_bytes", "Bytes that the last successful backup added to the repository."
+        policy = "policyName"
+        self._size = metrics.gauge("kubedr_backup_size_bytes", "Size of the backup in bytes.", policy)
+        self._added = metrics.gauge(
+            "kubedr_backup_data_added_bytes", "Bytes that the last successful backup added to the repository.", policy
         )
-        self._backups = Counter(registry, "kubedr_num_backups", "Total number of backups.")
-        self._successful = Counter(registry, "kubedr_num_successful_backups", "Total number of successful backups.")
-        self._failed = Counter(registry, "kubedr_num_failed_backups", "Total number of failed backups.")
-        self._duration = Histogram(
-            registry,
-            "kubedr_backup_duration_seconds",
-            "Time (seconds) taken for the backup.",
-            tuple(map(float, DURATION_BUCKETS)),
+        self._backups = metrics.counter("kubedr_num_backups", "Total number of backups.", policy)
+        self._successful = metrics.counter(
+            "kubedr_num_successful_backups", "Total number of successful backups.", policy
         )
-        self._last_success = Gauge(
-            registry,
+        self._failed = metrics.counter("kubedr_num_failed_backups", "Total number of failed backups.", policy)
+        self._duration = metrics.histogram(
+            "kubedr_backup_duration_seconds", "Time (seconds) taken for the backup.", DURATION_BUCKETS, policy
+        )
+        self._last_success = metrics.gauge(
             "kubedr_backup_last_success_timestamp_seconds",
             "When a backup last succeeded, in seconds since 1970.",
+            policy,
         )
-        self._last_status = Gauge(
-            registry, "kubedr_backup_last_status", "Whether the latest backup succeeded (1) or failed (0)."
+        self._last_status = metrics.gauge(
+            "kubedr_backup_last_status", "Whether the latest backup succeeded (1) or failed (0).", policy
         )
-        self._overdue = Gauge(
-            registry, "kubedr_backup_overdue", "Whether a good backup is overdue by the schedule (1) or not (0)."
+        self._overdue = metrics.gauge(
+            "kubedr_backup_overdue", "Whether a good backup is overdue by the schedule (1) or not (0).", policy
         )
-        self._next_due = Gauge(
-            registry,
+        self._next_due = metrics.gauge(
             "kubedr_backup_next_due_timestamp_seconds",
             "When the next good backup is due by the schedule, in seconds since 1970.",
+            policy,
         )
-        self._location = Gauge(
-            registry,
+        self._location = metrics.gauge(
             "kubedr_location_ready",
             "Whether the repository of the BackupLocation is initialized (1) or not (0).",
+            "locationName",
         )
         policies.on_change(self._on_policy)
         locations.on_change(self._on_location)
