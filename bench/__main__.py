@@ -88,8 +88,8 @@ def main() -> None:
     for what in ("status", "event", "metric"):
         waits = [(run[what] - run["end"]) * 1000 for run in runs]
         print(f"  {what:<40} {statistics.median(waits):8.0f} {max(waits):8.0f}")
-    print(f"API writes a backup, clean-up of old Jobs included {done / BACKUPS:6.1f}")
-    print(f"controller's memory                                {memory / 2**20:6.0f} MiB")
+    print(f"API writes a backup, clean-up and lease included {done / BACKUPS:8.1f}")
+    print(f"controller's memory                              {memory / 2**20:8.0f} MiB")
 
 
 if __name__ == "__main__":

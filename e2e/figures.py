@@ -34,7 +34,7 @@ def show(cluster: Cluster, policy: str, location: str) -> None:
         ("the same by hand: etcdctl snapshot save, restic backup", f"{_by_hand(cluster, location):.2f} s"),
         ("worker's memory at its peak", f"{report['peakRssBytes'] / 2**20:.0f} MiB"),
         ("controller's memory", f"{float(memory[1]) / 2**20 if memory else 0:.0f} MiB"),
-        ("controller's writes to the API server for this backup", f"{writes:.0f}"),
+        ("controller's writes meanwhile, its lease's renewals included", f"{writes:.0f}"),
     ]
     for what, figure in rows:
         print(f"{what:<55} {figure:>10}", flush=True)

@@ -350,7 +350,7 @@ async def test_a_back_off_ends_with_the_outage_that_it_was_for(monkeypatch: pyte
         await until(lambda: len(script.asked) == 3)  # the next try is due in two or three seconds
         assert outage.lasts
         outage.answered()  # as another request was
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(2):
             await informer.synced.wait()
 
 

@@ -1,6 +1,7 @@
 """Harvest and reflection: from a Job's end to the words in status and event."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from kubedr_ctrl.api.names import GROUP
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicyStatus
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result, Snapshot
 from kubedr_ctrl.kube.objects import Job, Pod
+from kubedr_ctrl.kube.store import Store
 from kubedr_ctrl.resources import JOBS, PODS, SLIM_JOBS, SLIM_PODS
 from kubedr_ctrl.results.event_recorder import message_of
 from kubedr_ctrl.results.harvest import Harvest, conclude, has_ended, job_key
@@ -205,3 +207,31 @@ def test_cached_jobs_and_pods_keep_what_decides_and_leave_out_what_is_large() ->
     assert not cached.terminated.message
     waiting = msgspec.json.encode(Pod(PODS.decode(ended).metadata))
     assert SLIM_PODS.decode(waiting) == PODS.decode(waiting)
+
+
+def test_a_cached_job_takes_less_than_two_kibibytes() -> None:
+    def document(number: int) -> bytes:
+        ours = {"owner": "policy", "owner-uid": "0" * 36, "location": "loc", "repository": "s3:http://s3:9000/bucket"}
+        annotations = {f"{GROUP}/{key}": value for key, value in ours.items()} | {f"{GROUP}/result": "x" * 1000}
+        conditions = [
+            {"type": type_, "status": "True", "lastTransitionTime": ISO, "message": "Reached expected number of pods"}
+            for type_ in ("Complete", "SuccessCriteriaMet")
+        ]
+        metadata = {
+            "name": f"policy-backup-cronjob-{number}", "namespace": "kubedr-system", "uid": f"{number:036d}",
+            "resourceVersion": f"{number}", "creationTimestamp": ISO, "labels": {f"{GROUP}/operation": "backup"},
+            "annotations": annotations, "finalizers": [f"{GROUP}/result"],
+        }  # fmt: skip
+        status = {"conditions": conditions, "startTime": ISO, "completionTime": ISO}
+        return json.dumps({"metadata": metadata, "status": status}).encode()
+
+    store, number = Store[Job](), 2000
+    documents = [document(each) for each in range(number)]
+    tracemalloc.start()
+    try:
+        for each in documents:
+            store.put(SLIM_JOBS.decode(each))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / number < 2048
