@@ -228,7 +228,7 @@ class Controllers:
         if job is None or job.metadata.uid != key.uid or RECORDED_ANNOTATION in job.metadata.annotations:
             return
         if JOB_FINALIZER in job.metadata.finalizers:
-            if has_ended(job) and await self._source.harvest(key):
+            if has_ended(job) and key not in self.channel and await self._source.harvest(key):
                 self.channel.deliver(key)
         elif job.metadata.deletion_timestamp is None:
             await self._source.guard(job)

@@ -96,6 +96,9 @@ class Explorer:
         self._kubedr.wait_for(lambda: self._backups.settled(backup), f"{backup} to be recorded")
         self._audit(backup, counts=True)
         seen = Counter(entry.request.kind for entry in self._proxy.seen(self._explored, since=began))
+        writes = {kind: times for kind, times in seen.items() if kind in WRITES}
+        # Ours is three: to guard the Job, to write the outcome on it, to mark it as recorded.
+        assert (writes["create events"], writes["create metadatabackuprecords"], writes["patch jobs"]) == (1, 1, 3)
         return [(where, occurrence) for where, times in sorted(seen.items()) for occurrence in range(1, times + 1)]
 
     def _explored(self, request: Request) -> bool:

@@ -76,6 +76,25 @@ async def test_a_result_is_marked_once_all_have_taken_it_in() -> None:
     assert all(consumer.taken == [key(1)] for consumer in running.consumers)
 
 
+async def test_a_result_that_is_on_its_way_is_not_taken_in_again() -> None:
+    async with Channel() as running:
+        event = running.consumers[1]
+        event.fails = True
+        running.channel.deliver(key(1))
+        async with asyncio.timeout(5):
+            while not event.tries:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        tries = event.tries
+        for _ in range(10):  # as each change of the Job does
+            assert key(1) in running.channel
+            running.channel.deliver(key(1))
+            await asyncio.sleep(0)
+        assert event.tries == tries, "its back-off is its own"
+        event.fails = False
+        await running.until(1)
+        assert [consumer.taken for consumer in running.consumers] == [[key(1)]] * 3
+
+
 async def test_a_consumer_that_fails_holds_up_the_mark_and_nobody_else() -> None:
     async with Channel() as running:
         status, event, metric = running.consumers

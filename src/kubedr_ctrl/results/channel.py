@@ -59,16 +59,18 @@ class ResultChannel:
         self._consuming = {consumer.name: self._controller(consumer) for consumer in consumers}
         self._finisher = Controller("result-finisher", self._finish, queue=_queue(), outage=outage)
 
+    def __contains__(self, key: JobKey) -> bool:
+        """Return whether `key` is on its way already."""
+        return key in self._delivered
+
     def deliver(self, key: JobKey) -> None:
-        """Have every consumer that has not acknowledged `key` take it in. May be called again for the same."""
-        if key not in self._delivered:
-            self._delivered.add(key)
-            for owed in self._owed.values():
-                owed[key] = self._clock()
+        """Have every consumer take `key` in, unless it is on its way already: each goes on until it has."""
+        if key in self._delivered:
+            return
+        self._delivered.add(key)
         for name, owed in self._owed.items():
-            if key in owed:
-                self._consuming[name].queue.add(key)
-        self._finish_if_acknowledged(key)
+            owed[key] = self._clock()
+            self._consuming[name].queue.add(key)
 
     def backlog(self) -> dict[str, Backlog]:
         """Return for each consumer what it has yet to acknowledge."""
