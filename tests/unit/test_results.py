@@ -124,6 +124,21 @@ def test_a_worker_that_never_reported_is_a_failure_that_says_why(
     assert words in harvest.result.message
 
 
+@pytest.mark.parametrize(
+    ("ended", "reason", "words"),
+    [
+        (job(ended="Failed", reason="DeadlineExceeded"), Reason.DEADLINE_EXCEEDED, "did not end within 60 s"),
+        (job(deleted=True), Reason.JOB_DELETED, "was deleted"),
+        (job(ended="Failed", reason="BackoffLimitExceeded"), Reason.TERMINATED, "told to stop"),
+    ],
+)
+def test_why_a_worker_was_told_to_stop_is_told_where_it_is_known(ended: Job, reason: Reason, words: str) -> None:
+    report = result(Outcome.FAILED, message="told to stop").model_copy(update={"reason": Reason.TERMINATED})
+    harvest = conclude(ended, Operation.BACKUP, [pod("p", report.encode())])
+    assert (harvest.result.outcome, harvest.result.reason, harvest.pod) == (Outcome.FAILED, reason, "p")
+    assert words in harvest.result.message
+
+
 def test_an_eviction_is_told() -> None:
     evicted = msgspec.json.decode(
         b'{"metadata":{"name":"p"},"status":{"phase":"Failed","reason":"Evicted","message":"low on memory"}}', type=Pod

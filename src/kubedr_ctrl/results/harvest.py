@@ -74,11 +74,14 @@ def conclude(job: Job, operation: Operation, pods: Iterable[Pod]) -> Harvest:
     newest_first = sorted(pods, key=lambda pod: (str(pod.metadata.creation_timestamp), pod.metadata.name), reverse=True)
     about = job.metadata.annotations
     reports = [(report, pod.metadata.name) for pod in newest_first if (report := _report(pod))]
-    if reports:
-        result, name = next(((report, name) for report, name in reports if report.completed), reports[0])
-        return Harvest(result, name, about)
     pod = newest_first[0] if newest_first else None
     reason, message = _without_report(job, pod)
+    if reports:
+        result, name = next(((report, name) for report, name in reports if report.completed), reports[0])
+        # A worker that was told to stop does not know why; the Job, or the pod, may.
+        if result.reason is Reason.TERMINATED and reason is not Reason.NO_REPORT:
+            result = result.model_copy(update={"reason": reason, "message": message})
+        return Harvest(result, name, about)
     started = job.status.start_time or job.metadata.creation_timestamp or datetime.now(UTC)
     ended = job.ended.last_transition_time if job.ended else job.metadata.deletion_timestamp
     result = Result(
