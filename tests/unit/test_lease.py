@@ -12,19 +12,10 @@ from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.errors import NotLeading
 from kubedr_ctrl.kube.lease import LeaderElection
 from kubedr_ctrl.resources import EVENTS
+from tests.unit.clock import Clock
 from tests.unit.test_informer import Plain
 
 DURATION = 15
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Server:

@@ -7,6 +7,7 @@ from kubedr_ctrl.kube.controller import LASTING_TRIES, Complaints, Controller, N
 from kubedr_ctrl.kube.errors import Conflict, Forbidden, ServerError, TooManyRequests, Unreachable
 from kubedr_ctrl.kube.outage import Outage
 from kubedr_ctrl.kube.workqueue import ShutDown, WorkQueue
+from tests.unit.clock import Clock
 
 
 async def test_a_key_is_in_the_queue_once() -> None:
@@ -99,16 +100,6 @@ async def test_a_key_comes_back_when_its_work_asks_for_it() -> None:
     async with asyncio.timeout(2):
         assert [await seen.get() for _ in range(3)] == ["a", "a", "a"]
     task.cancel()
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def test_retries_are_paced_ever_more_slowly_while_all_fails_and_fast_again_once_it_works() -> None:
