@@ -16,7 +16,9 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -25,7 +27,7 @@ from kubedr_ctrl.api.names import APP
 from kubedr_ctrl.caches import Caches
 from kubedr_ctrl.controllers import Controllers
 from kubedr_ctrl.http import serve
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
@@ -84,7 +86,7 @@ class App:
         """The loops that write, while this replica leads."""
         self._stopping = asyncio.Event()
         self._prepared = False
-        self._image = WorkerImage("")
+        self._setup = WorkerSetup("")
         self._cluster = ""
         """The UID of namespace kube-system."""
 
@@ -141,7 +143,7 @@ class App:
         while await self._unless_stopped(self._election.acquire()):
             self.controllers = Controllers(
                 self._client, self._settings.namespace, self.caches, self._source, self._consumers, self._events,
-                image=self._image, cluster=self._cluster,
+                setup=self._setup, cluster=self._cluster,
             )  # fmt: skip
             self._exporter.show()
             try:
@@ -154,7 +156,7 @@ class App:
         """Have at hand what the controllers need."""
         identity = await _patiently("namespace kube-system", lambda: self._client.get(NAMESPACES, None, "kube-system"))
         self._cluster = identity.metadata.uid
-        self._image = await _patiently("the controller's own pod", self._worker_image)
+        self._setup = await _patiently("the controller's own pod", self._worker_setup)
         self._prepared = True
         for informer in self.caches:
             await informer.synced.wait()
@@ -183,14 +185,17 @@ class App:
             stop.cancel()
         return not self._stopping.is_set()
 
-    async def _worker_image(self) -> WorkerImage:
+    async def _worker_setup(self) -> WorkerSetup:
         settings = self._settings
+        common = WorkerSetup(settings.worker_image, proxies=settings.proxies, ca_bundle=settings.ca_bundle)
         if settings.worker_image:
-            return WorkerImage(settings.worker_image)
+            return common
         spec = (await self._client.get(PODS, settings.namespace, settings.pod_name)).spec
         container = spec.containers[0]
         pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
-        return WorkerImage(container.image, container.image_pull_policy, pull_secrets)
+        return replace(
+            common, image=container.image, pull_policy=container.image_pull_policy, pull_secrets=pull_secrets
+        )
 
     def _connection(self, credentials: Credentials, outage: Outage) -> Client:
         agent, count = f"{APP}/{__version__}", self._telemetry.count_request
@@ -227,7 +232,10 @@ async def _run(settings: Settings) -> None:
 
 def main() -> None:
     """Run the controller: the command `kubedr-controller`."""
-    settings = load_settings(pod_namespace())
+    try:
+        settings = load_settings(pod_namespace())
+    except ValueError as error:
+        sys.exit(f"kubedr-controller cannot start: {error}")
     set_up_logging(settings.log_level)
     asyncio.run(_run(settings))
 

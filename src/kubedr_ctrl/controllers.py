@@ -15,7 +15,7 @@ from kubedr_ctrl.api.restore import MetadataRestore
 from kubedr_ctrl.api.result import Operation
 from kubedr_ctrl.caches import Caches, job_of
 from kubedr_ctrl.execution import Reconciliation
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.controller import Controller
 from kubedr_ctrl.kube.informer import Informer
@@ -44,13 +44,13 @@ class Controllers:
         consumers: Iterable[Consumer],
         events: Events,
         *,
-        image: WorkerImage,
+        setup: WorkerSetup,
         cluster: str,
     ) -> None:
         """`cluster` is the cluster's identity, the UID of its namespace kube-system."""
         self._caches = caches
         self._source = source
-        self._image = image
+        self._setup = setup
         self._cluster = cluster
         self.channel = ResultChannel(source, tuple(consumers), outage=client.outage)
 
@@ -187,7 +187,7 @@ class Controllers:
         held = self._caches.records.store.by("location", name)
         return locations.LocationObserved(
             location,
-            self._image,
+            self._setup,
             init=self._caches.jobs_of(Operation.INIT, uid),
             forget=self._caches.jobs_of(Operation.FORGET, uid),
             policies=tuple(policy.metadata.name for policy in self._caches.policies.store.by("location", name)),
@@ -198,7 +198,7 @@ class Controllers:
         name = policy.metadata.name
         return policies.PolicyObserved(
             policy,
-            self._image,
+            self._setup,
             self._cluster,
             location=self._caches.locations.store.get(policy.spec.destination),
             cronjob=self._caches.cronjobs.store.get(cronjob_name(name)),
@@ -215,7 +215,7 @@ class Controllers:
         record = self._caches.records.store.get(restore.spec.mbr_name)
         return restores.RestoreObserved(
             restore,
-            self._image,
+            self._setup,
             record=record,
             location=self._caches.locations.store.get(record.spec.backuploc) if record else None,
             jobs=self._caches.jobs_of(Operation.RESTORE, restore.metadata.uid),

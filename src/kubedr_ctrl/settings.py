@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from kubedr_ctrl.api.base import Model
+from kubedr_ctrl.api.location import CaBundle, KeySelector
 
 PREFIX = "KUBEDR_"
 
@@ -24,9 +25,29 @@ class Settings(Model):
     """How long the lease of a leader that vanished keeps the next one waiting."""
     event_error_type: Literal["Error", "Warning"] = "Error"
     """The type of events that tell a failure."""
+    http_proxy: str = ""
+    """The proxy through which Jobs reach S3 endpoints with http."""
+    https_proxy: str = ""
+    """The proxy through which Jobs reach S3 endpoints with https."""
+    no_proxy: str = ""
+    """Hosts that Jobs reach without a proxy, separated by commas."""
+    ca_config_map: str = Field(default="", pattern="^([^/]+/[^/]+)?$")
+    """`NAME/KEY` of the ConfigMap with certificates for S3 endpoints whose BackupLocation names none."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Where /metrics, /livez and /readyz are served."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def proxies(self) -> tuple[tuple[str, str], ...]:
+        """The variables by which Jobs learn of their proxies."""
+        given = {"HTTP_PROXY": self.http_proxy, "HTTPS_PROXY": self.https_proxy, "NO_PROXY": self.no_proxy}
+        return tuple((name, value) for name, value in given.items() if value)
+
+    @property
+    def ca_bundle(self) -> CaBundle | None:
+        """`ca_config_map` as a BackupLocation would name it."""
+        name, _, key = self.ca_config_map.partition("/")
+        return CaBundle(config_map=KeySelector(name=name, key=key)) if name else None
 
 
 def load_settings(namespace: str | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -34,4 +55,8 @@ def load_settings(namespace: str | None, environ: Mapping[str, str] = os.environ
     given = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    return Settings.model_validate({"namespace": namespace or "kubedr-system", **given})
+    try:
+        return Settings.model_validate({"namespace": namespace or "kubedr-system", **given})
+    except ValidationError as error:
+        wrong = (f"{PREFIX}{str(part['loc'][0]).upper()}={part['input']!r}: {part['msg']}" for part in error.errors())
+        raise ValueError("; ".join(wrong)) from None

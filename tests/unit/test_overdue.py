@@ -10,7 +10,7 @@ import pytest
 
 from kubedr_ctrl.api.meta import find_condition
 from kubedr_ctrl.api.policy import MetadataBackupPolicy
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.objects import CronJob
 from kubedr_ctrl.reconcilers import policy as policies
 from kubedr_ctrl.reconcilers.jobs import sort_jobs
@@ -36,7 +36,7 @@ class Life:
         self.status: dict[str, Any] = {}
         self.events: list[tuple[str, bool, str]] = []
         self.observed = policies.PolicyObserved(
-            self._policy(), WorkerImage("kubedr:test"), "cluster", location=READY_LOCATION, cronjob=a_cronjob()
+            self._policy(), WorkerSetup("kubedr:test"), "cluster", location=READY_LOCATION, cronjob=a_cronjob()
         )
         self.look_again: float | None = None
 

@@ -14,7 +14,7 @@ from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.restore import MetadataRestore
 from kubedr_ctrl.api.result import Outcome, Reason
 from kubedr_ctrl.api.task import TASK, BackupTask, InitTask
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.objects import Job, Pod
 from kubedr_ctrl.reconcilers import location, policy, record, restore
 from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, find_stuck, sort_jobs
@@ -30,7 +30,7 @@ from kubedr_ctrl.reconcilers.plan import (
 )
 
 NOW = datetime(2020, 1, 30, 16, 0, 0, tzinfo=UTC)
-IMAGE = WorkerImage("kubedr:test")
+IMAGE = WorkerSetup("kubedr:test")
 
 
 def at(seconds: float) -> str:

@@ -122,7 +122,6 @@ class BackupLocationSpec(Model):
             bucket=self.bucket_name,
             prefix=self.prefix,
             region=self.region,
-            ca_bundle=self.ca_bundle is not None,
         )
 
 

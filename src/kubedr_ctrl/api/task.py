@@ -14,6 +14,7 @@ from kubedr_ctrl.api.base import Model
 
 JOB_UID_ENV = "KUBEDR_JOB_UID"
 CA_BUNDLE_PATH = "/etc/kubedr/ca/bundle.crt"
+"""Certificates to check the S3 endpoint's against, instead of the public ones, where it is mounted."""
 DATA_DIR = "/data"
 CERTIFICATES_DIR = f"{DATA_DIR}/certificates"
 SNAPSHOT_FILE = f"{DATA_DIR}/etcd-snapshot.db"
@@ -39,8 +40,6 @@ class Repository(Model):
     bucket: str
     prefix: str = ""
     region: str = ""
-    ca_bundle: bool = False
-    """Whether a CA bundle for the endpoint is mounted at `CA_BUNDLE_PATH`."""
 
     @property
     def address(self) -> str:

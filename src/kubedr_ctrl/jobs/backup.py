@@ -23,7 +23,7 @@ from kubedr_ctrl.api.task import CERTIFICATES_DIR, DATA_DIR, BackupTask, SecretE
 from kubedr_ctrl.jobs.template import (
     Manifest,
     Pod,
-    WorkerImage,
+    WorkerSetup,
     job_metadata,
     job_spec,
     owner_reference,
@@ -37,7 +37,7 @@ UNSEEN_JOBS = 100
 
 
 def backup_cronjob(
-    policy: MetadataBackupPolicy, location: BackupLocation, cluster: str, image: WorkerImage
+    policy: MetadataBackupPolicy, location: BackupLocation, cluster: str, setup: WorkerSetup
 ) -> Manifest:
     """Return the CronJob as the policy wants it, with a hash of itself by which an edit is noticed."""
     meta, spec = policy.metadata, policy.spec
@@ -58,7 +58,7 @@ def backup_cronjob(
             "failedJobsHistoryLimit": UNSEEN_JOBS,
             "jobTemplate": {
                 "metadata": job_metadata(Operation.BACKUP, meta, location),
-                "spec": job_spec(_pod(policy, location, cluster), image, Operation.BACKUP),
+                "spec": job_spec(_pod(policy, location, cluster), setup, Operation.BACKUP),
             },
         },
     }

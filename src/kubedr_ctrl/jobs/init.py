@@ -4,12 +4,12 @@ from kubedr_ctrl.api.location import BackupLocation, ExistingRepository
 from kubedr_ctrl.api.names import API_VERSION, job_name, job_stem
 from kubedr_ctrl.api.result import Operation
 from kubedr_ctrl.api.task import InitTask
-from kubedr_ctrl.jobs.template import Manifest, Pod, WorkerImage, job, job_metadata, job_spec, owner_reference
+from kubedr_ctrl.jobs.template import Manifest, Pod, WorkerSetup, job, job_metadata, job_spec, owner_reference
 
 TIMEOUT = 120.0
 
 
-def init_job(location: BackupLocation, image: WorkerImage, *, attempt: str) -> Manifest:
+def init_job(location: BackupLocation, setup: WorkerSetup, *, attempt: str) -> Manifest:
     """Return the Job of one `attempt`; the same attempt gives the same Job's name."""
     meta = location.metadata
     stem = job_stem(meta.name, Operation.INIT, meta.uid)
@@ -23,6 +23,6 @@ def init_job(location: BackupLocation, image: WorkerImage, *, attempt: str) -> M
     return job(
         job_name(stem, attempt),
         job_metadata(Operation.INIT, meta, location),
-        job_spec(Pod(task, location.spec), image, Operation.INIT),
+        job_spec(Pod(task, location.spec), setup, Operation.INIT),
         owner_reference(BackupLocation.NAMES.kind, API_VERSION, meta.name, meta.uid),
     )

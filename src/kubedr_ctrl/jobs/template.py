@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubedr_ctrl.api.location import BackupLocation, BackupLocationSpec
+from kubedr_ctrl.api.location import BackupLocation, BackupLocationSpec, CaBundle
 from kubedr_ctrl.api.meta import ObjectMeta
 from kubedr_ctrl.api.names import (
     APP,
@@ -46,12 +46,16 @@ NODE_GONE_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class WorkerImage:
-    """The image that Jobs run, and how it is pulled."""
+class WorkerSetup:
+    """What the workers of all Jobs have in common."""
 
-    name: str
+    image: str
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
+    proxies: tuple[tuple[str, str], ...] = ()
+    """Environment variables that name proxies on the way to S3."""
+    ca_bundle: CaBundle | None = None
+    """Certificates for S3 endpoints whose BackupLocation names none."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def owner_reference(kind: str, api_version: str, name: str, uid: str) -> Manifes
     return {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": True}
 
 
-def job_spec(pod: Pod, image: WorkerImage, operation: Operation) -> Manifest:
+def job_spec(pod: Pod, setup: WorkerSetup, operation: Operation) -> Manifest:
     """Return the Job's spec: two tries at most, one if the worker itself says that it failed for good."""
     return {
         "activeDeadlineSeconds": int(pod.task.timeout_seconds) + DEADLINE_SLACK,
@@ -125,13 +129,13 @@ def job_spec(pod: Pod, image: WorkerImage, operation: Operation) -> Manifest:
         },
         "template": {
             "metadata": {"labels": labels(operation)},
-            "spec": {**_pod_spec(pod, image), **pod.spec},
+            "spec": {**_pod_spec(pod, setup), **pod.spec},
         },
     }
 
 
-def _pod_spec(pod: Pod, image: WorkerImage) -> Manifest:
-    ca_volumes, ca_mounts = _ca_bundle(pod.location)
+def _pod_spec(pod: Pod, setup: WorkerSetup) -> Manifest:
+    ca_volumes, ca_mounts = _ca_bundle(pod.location.ca_bundle or setup.ca_bundle)
     identity = {"runAsUser": 0, "runAsNonRoot": False} if pod.as_root else {"runAsUser": 65532, "runAsNonRoot": True}
     return {
         "restartPolicy": "Never",
@@ -139,7 +143,7 @@ def _pod_spec(pod: Pod, image: WorkerImage) -> Manifest:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "imagePullSecrets": [{"name": name} for name in image.pull_secrets],
+        "imagePullSecrets": [{"name": name} for name in setup.pull_secrets],
         "tolerations": [
             *(
                 {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": NODE_GONE_SECONDS}
@@ -150,8 +154,8 @@ def _pod_spec(pod: Pod, image: WorkerImage) -> Manifest:
         "containers": [
             {
                 "name": CONTAINER,
-                "image": image.name,
-                "imagePullPolicy": image.pull_policy,
+                "image": setup.image,
+                "imagePullPolicy": setup.pull_policy,
                 "command": ["kubedr-worker"],
                 "args": [pod.task.model_dump_json(by_alias=True)],
                 "env": [
@@ -164,6 +168,7 @@ def _pod_spec(pod: Pod, image: WorkerImage) -> Manifest:
                     secret_env(SecretEnv.ACCESS_KEY, pod.location.credentials, "access_key"),
                     secret_env(SecretEnv.SECRET_KEY, pod.location.credentials, "secret_key"),
                     secret_env(SecretEnv.PASSWORD, pod.location.credentials, "restic_repo_password"),
+                    *({"name": name, "value": value} for name, value in setup.proxies),
                     *pod.env,
                 ],
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *ca_mounts, *pod.mounts],  # noqa: S108
@@ -184,8 +189,7 @@ def secret_env(variable: SecretEnv, secret: str, key: str) -> Manifest:
     return {"name": variable.value, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
-def _ca_bundle(location: BackupLocationSpec) -> tuple[list[Manifest], list[Manifest]]:
-    bundle = location.ca_bundle
+def _ca_bundle(bundle: CaBundle | None) -> tuple[list[Manifest], list[Manifest]]:
     if bundle is None:
         return [], []
     directory, _, file = CA_BUNDLE_PATH.rpartition("/")

@@ -9,7 +9,7 @@ from kubedr_ctrl.api.names import LOCATION_FINALIZER, RECORDED_ANNOTATION
 from kubedr_ctrl.api.result import Outcome
 from kubedr_ctrl.jobs.forget import forget_job
 from kubedr_ctrl.jobs.init import init_job
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, forgotten, next_look
 from kubedr_ctrl.reconcilers.plan import (
     Action,
@@ -38,7 +38,7 @@ class LocationObserved:
     """A location and what bears on it."""
 
     location: BackupLocation
-    image: WorkerImage
+    setup: WorkerSetup
     init: JobsOf = JobsOf()
     forget: JobsOf = JobsOf()
     policies: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def reconcile(observed: LocationObserved, now: datetime) -> Plan:
         delay = _delay(location, now)
         if delay <= 0:
             attempt = f"{location.metadata.generation} {status.init_time}"
-            actions.append(CreateJob(init_job(location, observed.image, attempt=attempt)))
+            actions.append(CreateJob(init_job(location, observed.setup, attempt=attempt)))
             if status.init_status is None or status.observed_generation != location.metadata.generation:
                 status = replace_status(status, init_status=InitStatus.INITIALIZING)
             status = replace_status(status, observed_generation=location.metadata.generation)
@@ -112,7 +112,7 @@ def _forget(observed: LocationObserved, now: datetime) -> tuple[list[Action], fl
         if wait > 0:
             return done, wait
     attempt = last.metadata.uid if last else ""
-    return [*done, CreateJob(forget_job(observed.location, pending, observed.image, attempt=attempt))], None
+    return [*done, CreateJob(forget_job(observed.location, pending, observed.setup, attempt=attempt))], None
 
 
 def _state(observed: LocationObserved, status: BackupLocationStatus, now: datetime) -> State:

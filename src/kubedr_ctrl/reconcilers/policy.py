@@ -10,7 +10,7 @@ from kubedr_ctrl.api.policy import OVERDUE, MetadataBackupPolicy
 from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.result import Outcome
 from kubedr_ctrl.jobs.backup import backup_cronjob
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.objects import CronJob
 from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, next_look
 from kubedr_ctrl.reconcilers.overdue import Due, find_cause, find_due, tell_overdue
@@ -35,7 +35,7 @@ class PolicyObserved:
     """A policy and what bears on it."""
 
     policy: MetadataBackupPolicy
-    image: WorkerImage
+    setup: WorkerSetup
     cluster: str
     location: BackupLocation | None = None
     cronjob: CronJob | None = None
@@ -74,7 +74,7 @@ def _cronjob(observed: PolicyObserved) -> list[Action]:
     location = observed.location
     if location is None or location.status.repository_id is None:
         return []
-    wanted = backup_cronjob(observed.policy, location, observed.cluster, observed.image)
+    wanted = backup_cronjob(observed.policy, location, observed.cluster, observed.setup)
     applied = observed.cronjob.metadata.annotations.get(SPEC_HASH_ANNOTATION) if observed.cronjob else None
     if applied == wanted["metadata"]["annotations"][SPEC_HASH_ANNOTATION]:
         return []

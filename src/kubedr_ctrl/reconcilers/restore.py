@@ -9,7 +9,7 @@ from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.restore import MetadataRestore, MetadataRestoreStatus
 from kubedr_ctrl.api.result import Outcome, Reason
 from kubedr_ctrl.jobs.restore import restore_job
-from kubedr_ctrl.jobs.template import WorkerImage
+from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.reconcilers.jobs import JobsOf, end_stuck, next_look
 from kubedr_ctrl.reconcilers.plan import (
     Action,
@@ -34,7 +34,7 @@ class RestoreObserved:
     """A restore and what bears on it."""
 
     restore: MetadataRestore
-    image: WorkerImage
+    setup: WorkerSetup
     record: MetadataBackupRecord | None = None
     location: BackupLocation | None = None
     jobs: JobsOf = JobsOf()
@@ -60,7 +60,7 @@ def reconcile(observed: RestoreObserved, now: datetime) -> Plan:
         )
         actions.append(Announce("RestoreFailed", message))
     elif observed.record is not None and observed.location is not None and not observed.jobs.jobs:
-        actions.append(CreateJob(restore_job(restore, observed.record, observed.location, observed.image)))
+        actions.append(CreateJob(restore_job(restore, observed.record, observed.location, observed.setup)))
     # A volume that is missing may come: a restore waits for it as long as its Job may run.
     actions += (end for end in end_stuck(observed.jobs, now) if not end.diagnosis.startswith(WAITED_FOR))
     return Plan((*actions, *_status(observed, status, now)), next_look(observed.jobs, now))

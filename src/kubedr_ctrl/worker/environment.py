@@ -21,7 +21,12 @@ class Paths:
 
     data: Path = Path(DATA_DIR)
     restore: Path = Path(RESTORE_DIR)
-    ca_bundle: Path = Path(CA_BUNDLE_PATH)
+    ca_certificates: Path = Path(CA_BUNDLE_PATH)
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """The certificates to check the S3 endpoint's against, where some were given."""
+        return self.ca_certificates if self.ca_certificates.exists() else None
 
     @property
     def snapshot(self) -> Path:

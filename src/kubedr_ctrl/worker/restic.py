@@ -104,8 +104,8 @@ class Restic:
             self._variables["RESTIC_HOST"] = host
         if repository.region:
             self._variables["AWS_DEFAULT_REGION"] = repository.region
-        if repository.ca_bundle:
-            self._variables["RESTIC_CACERT"] = str(environment.paths.ca_bundle)
+        if ca_bundle := environment.paths.ca_bundle:
+            self._variables["RESTIC_CACERT"] = str(ca_bundle)
 
     async def work(self, *arguments: str, diagnosis: Failure | None = None) -> Run:
         """Run `restic arguments` and return the run if it went well; raise its Failure otherwise.

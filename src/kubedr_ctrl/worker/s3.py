@@ -5,6 +5,7 @@ the most, and milliseconds as a rule.
 """
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
 import minio
@@ -23,6 +24,7 @@ from kubedr_ctrl.api.result import Reason
 from kubedr_ctrl.api.task import Repository, SecretEnv
 from kubedr_ctrl.worker.ending import Failure
 from kubedr_ctrl.worker.environment import Environment
+from kubedr_ctrl.worker.proxies import proxy_for
 
 PATIENCE_SECONDS = 5.0
 
@@ -54,12 +56,15 @@ async def probe(repository: Repository, environment: Environment) -> Failure | N
 
 def _client(repository: Repository, environment: Environment) -> minio.Minio:
     url = urlsplit(repository.url)
-    pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=PATIENCE_SECONDS, read=PATIENCE_SECONDS),
-        retries=False,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=str(environment.paths.ca_bundle) if repository.ca_bundle else None,
-    )
+    bundle = environment.paths.ca_bundle
+    settings: dict[str, Any] = {
+        "timeout": urllib3.Timeout(connect=PATIENCE_SECONDS, read=PATIENCE_SECONDS),
+        "retries": False,
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": str(bundle) if bundle else None,
+    }
+    proxy = proxy_for(repository.url, environment.variables)
+    pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
     return minio.Minio(
         url.netloc,
         access_key=environment.secret(SecretEnv.ACCESS_KEY),

@@ -40,7 +40,7 @@ def variables(s3: S3, etcd: Etcd) -> dict[str, str]:
 def environment(tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Environment:
     """A pod with empty volumes."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    paths = Paths(data=tmp_path / "data", restore=tmp_path / "restore", ca_bundle=tmp_path / "bundle.crt")
+    paths = Paths(data=tmp_path / "data", restore=tmp_path / "restore", ca_certificates=tmp_path / "bundle.crt")
     paths.data.mkdir()
     paths.restore.mkdir()
     return Environment(paths, variables)

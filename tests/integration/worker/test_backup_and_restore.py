@@ -131,21 +131,35 @@ async def test_names_of_certificates_are_the_first_twenty(environment: Environme
 async def test_an_endpoint_with_a_private_ca_and_a_prefix_and_a_region_works(
     environment: Environment, backup_task: BackupTask, repository: Repository, s3: S3
 ) -> None:
-    place = Repository(
-        url=s3.tls_url, bucket=repository.bucket, prefix="clusters/prod/", region="us-east-1", ca_bundle=True
-    )
+    place = Repository(url=s3.tls_url, bucket=repository.bucket, prefix="clusters/prod/", region="us-east-1")
     init = InitTask(repository=place, timeout_seconds=30, creator="nobody")
-    untrusted = await perform(
-        init.model_copy(update={"repository": place.model_copy(update={"ca_bundle": False})}), environment
-    )
+    untrusted = await perform(init, environment)
     assert untrusted.reason is Reason.S3_UNREACHABLE
     assert "cannot be trusted" in untrusted.message
 
-    environment.paths.ca_bundle.write_bytes(s3.authority.certificate.read_bytes())
+    environment.paths.ca_certificates.write_bytes(s3.authority.certificate.read_bytes())
     initialised = await perform(init, environment)
     assert initialised.completed, initialised
     saved = await perform(backup_task.model_copy(update={"repository": place}), environment)
     assert saved.completed, saved
+
+
+@pytest.mark.usefixtures("impatience")
+async def test_s3_can_be_behind_a_proxy(
+    with_variables: Changed, backup_task: BackupTask, repository: Repository, s3: S3
+) -> None:
+    # Only the proxy knows this name. The S3 server is its own proxy here, as it takes a request in absolute form too.
+    place = Repository(url="http://s3.only-the-proxy-knows.example", bucket=repository.bucket, prefix="proxied")
+    behind = with_variables(HTTP_PROXY=s3.url, NO_PROXY="10.0.0.0/8")
+    initialised = await perform(InitTask(repository=place, timeout_seconds=30, creator="nobody"), behind)
+    assert initialised.completed, initialised
+    saved = await perform(backup_task.model_copy(update={"repository": place}), behind)
+    assert saved.completed, saved
+
+    around = with_variables(HTTP_PROXY=s3.url, NO_PROXY="only-the-proxy-knows.example")
+    lost = await perform(backup_task.model_copy(update={"repository": place}), around)
+    assert lost.reason is Reason.S3_UNREACHABLE
+    assert "no such host" in lost.message
 
 
 async def test_forgotten_snapshots_are_gone_and_forgetting_them_again_is_fine(

@@ -40,7 +40,7 @@ class Worker:
     async def start(self, task: str) -> asyncio.subprocess.Process:
         paths = self._environment.paths
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", COMMAND_ELSEWHERE, task, paths.data, paths.restore, paths.ca_bundle),
+            *(sys.executable, "-c", COMMAND_ELSEWHERE, task, paths.data, paths.restore, paths.ca_certificates),
             env={
                 **self._environment.variables,
                 "PYTHONPATH": os.pathsep.join(sys.path),
