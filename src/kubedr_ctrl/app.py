@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from kubedr_ctrl import __version__
-from kubedr_ctrl.api.names import APP
+from kubedr_ctrl.api.names import APP, LEASE
 from kubedr_ctrl.caches import Caches
 from kubedr_ctrl.controllers import Controllers
 from kubedr_ctrl.http import serve
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
-LEASE = "kubedr-controller"
 DRAIN = 3.0
 """Seconds that work in progress has to end when the controller is stopped."""
 

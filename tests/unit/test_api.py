@@ -104,5 +104,5 @@ def test_settings_come_from_the_environment_and_name_what_is_wrong() -> None:
     assert load_settings(None, {}).namespace == "kubedr-system"
     assert load_settings("pods", {}).namespace == "pods"
     assert load_settings("pods", {"KUBEDR_NAMESPACE": "other", "KUBEDR_PORT": "9000"}).port == 9000
-    with pytest.raises(ValueError, match="^KUBEDR_PORT='many': "):
+    with pytest.raises(ValueError, match=r"^KUBEDR_PORT='many': "):
         load_settings(None, {"KUBEDR_PORT": "many"})

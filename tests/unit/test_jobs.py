@@ -45,5 +45,5 @@ def test_certificates_of_the_settings_are_for_locations_without_their_own() -> N
 
 
 def test_a_config_map_without_a_key_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="^KUBEDR_CA_CONFIG_MAP='authorities': "):
+    with pytest.raises(ValueError, match=r"^KUBEDR_CA_CONFIG_MAP='authorities': "):
         load_settings("ns", {"KUBEDR_CA_CONFIG_MAP": "authorities"})

@@ -36,6 +36,12 @@ REPOSITORY_ANNOTATION = f"{GROUP}/repository"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
 """On CronJobs: a hash of what was applied, so that an edit of the policy is told from an edit by hand."""
 
+SET_LABEL = f"{GROUP}/set"
+"""On locations and policies that `kubedrctl apply` made: what they belong to."""
+
+LEASE = "kubedr-controller"
+"""The Lease of the controller that leads."""
+
 JOB_FINALIZER = f"{GROUP}/result"
 RECORD_FINALIZER = f"mbr.finalizers.{GROUP}"
 LOCATION_FINALIZER = f"location.finalizers.{GROUP}"

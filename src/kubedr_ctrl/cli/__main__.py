@@ -1,0 +1,5 @@
+"""`python -m kubedr_ctrl.cli`."""
+
+from kubedr_ctrl.cli.main import main
+
+main(prog_name="kubedrctl")
