@@ -28,6 +28,7 @@ crds: $(VENV)/complete ## write the CustomResourceDefinitions from the models
 
 docs: crds ## write all that is generated: CustomResourceDefinitions, the chart's README, the metric reference
 	$(RUN) tests.chart.readme charts/kubedr
+	$(RUN) tests.chart.schema charts/kubedr
 	$(RUN) tests.unit.reference
 
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)
@@ -65,6 +66,8 @@ lock: $(UV) ## pin every dependency by hash, from pyproject.toml
 		--custom-compile-command 'make lock' -o requirements/runtime.txt
 	$(UV) pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' -c requirements/runtime.txt -o requirements/dev.txt
+	$(UV) pip compile -q requirements/audit.in --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' -o requirements/audit.txt
 
 # Debian ships Python without the part that makes virtual environments.
 $(VENV)/complete:

@@ -3,6 +3,7 @@
 `ensure` builds what is missing and is instant when nothing is. A program is built once for each version.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from e2e import debian
-from e2e.machine import BIN, CACHE, environment, run, step
+from e2e.machine import BIN, CACHE, REPOSITORY, environment, run, step
 
 KUBERNETES = "v1.34.4"
 KIND = "v0.33.0"
@@ -59,18 +60,20 @@ MODULES = (
     Module("restic", "v0.18.0", {"restic": "github.com/restic/restic/cmd/restic"}),
     Module("kind", KIND, {"kind": "sigs.k8s.io/kind"}),
     Module("helm", "v3.22.0", {"helm": "helm.sh/helm/v3/cmd/helm"}),
+    Module("helm4", "v4.3.1", {"helm4": "helm.sh/helm/v4/cmd/helm"}),
     Module("coredns", "v1.12.1", {"coredns": "github.com/coredns/coredns"}),
 )
 
 FOR_PEOPLE = ("kubectl", "helm", "restic", "etcdctl", "etcdutl")
-FOR_TESTS = ("kube-apiserver", "kube-controller-manager", "etcd", *FOR_PEOPLE)
+FOR_TESTS = ("kube-apiserver", "kube-controller-manager", "etcd", "helm4", *FOR_PEOPLE)
 FOR_NODES = (*MODULES[0].packages, "etcd", "coredns")
 
 
 def ensure(*names: str) -> None:
-    """Have these programs, promtool and libfaketime; up to a quarter of an hour on two cores the first time."""
+    """Have these, promtool, checkov and libfaketime; up to a quarter of an hour on two cores the first time."""
     BIN.mkdir(parents=True, exist_ok=True)
     promtool()
+    checkov()
     debian.unpack(CACHE / "faketime", "libfaketime")
     wanted = [(module, [name for name in module.packages if name in names]) for module in MODULES]
     missing = [(module, [name for name in some if not _stamp(module, name).exists()]) for module, some in wanted]
@@ -84,6 +87,20 @@ def promtool() -> None:
     for name in ("promtool", "prometheus"):
         if not (BIN / name).exists():
             (BIN / name).symlink_to(CACHE / "prometheus" / "usr" / "bin" / name)
+
+
+def checkov() -> None:
+    """Have checkov in `BIN`; it keeps its many dependencies to itself."""
+    locked = REPOSITORY / "requirements" / "audit.txt"
+    home = CACHE / f"checkov-{hashlib.sha256(locked.read_bytes()).hexdigest()[:12]}"
+    if not home.exists():
+        with step("install checkov"), TemporaryDirectory(dir=CACHE) as scratch:
+            run(sys.executable, "-m", "venv", f"{scratch}/venv")
+            run(f"{scratch}/venv/bin/pip", "install", "-q", "--require-hashes", "-r", locked)
+            Path(scratch, "venv").rename(home)
+    program = BIN / "checkov"
+    program.write_text(f'#!/bin/sh\nexec "{home}/bin/python" -m checkov.main "$@"\n')
+    program.chmod(0o755)
 
 
 def module(path: str, version: str) -> dict[str, str]:

@@ -16,35 +16,37 @@ KUBERNETES = "1.34.0"
 Object = dict[str, Any]
 
 
-def helm(*args: str | Path) -> str:
+def helm(*args: str | Path, stdin: str = "", program: str = "helm") -> str:
     """Run helm and return what it prints; its complaint is raised."""
-    done = subprocess.run([binary("helm"), *args], capture_output=True, text=True, check=False)
+    done = subprocess.run([binary(program), *args], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{done.stderr}{done.stdout}".strip())
     return done.stdout
 
 
-def render(values: Object | None = None, *, release: str = "kubedr", namespace: str = "kubedr-system") -> list[Object]:
-    """Return the objects that an installation with these values has."""
-    given = ["--values", "-"] if values else []
-    done = subprocess.run(
-        [
-            binary("helm"),
-            "template",
-            release,
-            CHART,
-            f"--namespace={namespace}",
-            f"--kube-version={KUBERNETES}",
-            *given,
-        ],
-        input=yaml.safe_dump(values or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip())
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+def rendered(values: Object | None = None, *, namespace: str = "kubedr-system", program: str = "helm") -> str:
+    """Return what `helm template` prints for an installation with these values."""
+    given = ("--values=-", f"--namespace={namespace}", f"--kube-version={KUBERNETES}")
+    return helm("template", "kubedr", CHART, *given, stdin=yaml.safe_dump(values or {}), program=program)
+
+
+def render(values: Object | None = None, *, namespace: str = "kubedr-system") -> list[Object]:
+    """Return the objects that an installation with these values has and keeps."""
+    return [item for item in documents(rendered(values, namespace=namespace)) if not _hook(item)]
+
+
+def hooks(values: Object | None = None) -> list[Object]:
+    """Return the objects that are there for a moment only, as helm installs, upgrades or tests."""
+    return [item for item in documents(rendered(values)) if _hook(item)]
+
+
+def documents(text: str) -> list[Object]:
+    """Return the objects in a YAML text."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _hook(item: Object) -> bool:
+    return "helm.sh/hook" in (item["metadata"].get("annotations") or {})
 
 
 def only(kind: str, objects: list[Object]) -> Object:

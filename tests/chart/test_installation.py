@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, helm
+from tests.chart.helm import CHART, Object, helm
 from tests.chart.test_rendering import EVERYTHING
 from tests.servers.apiserver import ApiError, ControlPlane, control_plane
 
@@ -35,7 +35,8 @@ def test_it_is_installed_upgraded_with_its_definitions_rolled_back_and_uninstall
     bare.request("PATCH", DEFINITION, {"spec": {"names": {"shortNames": ["old"]}}}, content_type=MERGE)
     values = tmp_path / "values.yaml"
     monitors = {name: {"enabled": False} for name in ("serviceMonitor", "podMonitor", "prometheusRule")}
-    values.write_text(yaml.safe_dump(EVERYTHING | monitors))
+    hooked: dict[str, Object] = {"locations": {}, "policies": {}}  # without a node the hook's pod would never run
+    values.write_text(yaml.safe_dump(EVERYTHING | monitors | hooked))
     release("upgrade", "kubedr", CHART, "--values", values)
     assert bare.request("GET", DEFINITION)["spec"]["names"]["shortNames"] == ["bl"]
     assert bare.request("GET", deployment)["spec"]["replicas"] == 2

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, ROOT, Object, helm, only, render
+from tests.chart.helm import CHART, ROOT, Object, documents, helm, hooks, only, render, rendered
 from tests.chart.readme import described_values, readme
+from tests.chart.schema import schema
 from tests.servers.process import binary
 
 EVERYTHING: Object = {
@@ -18,7 +19,7 @@ EVERYTHING: Object = {
         "leaseDurationSeconds": 30,
         "logLevel": "DEBUG",
         "eventErrorType": "Warning",
-        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraEnv": [{"name": "EXTRA", "value": "value"}],
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
@@ -29,6 +30,10 @@ EVERYTHING: Object = {
         "podLabels": {"team": "platform"},
         "podAnnotations": {"example.com/a": "b"},
     },
+    "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3129", "noProxy": "10.0.0.0/8,.svc"},
+    "ca": {"certificates": "-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----", "key": "bundle.pem"},
+    "locations": {"main": {"url": "https://s3.example.com", "bucketName": "kubedr", "credentials": "s3-creds"}},
+    "policies": {"nightly": {"destination": "main", "schedule": "0 3 * * *", "options": {"any": "text"}}},
     "commonLabels": {"owner": "us"},
     "commonAnnotations": {"example.com/note": "text"},
     "serviceAccount": {"annotations": {"example.com/role": "backup"}},
@@ -79,6 +84,8 @@ def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
         ({"controller": {"logLevel": "LOUD"}}, "/controller/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"serviceMonitor": {"enabled": "yes please"}}, "/serviceMonitor/enabled"),
+        ({"policies": {"nightly": {"destination": "a", "schedul": "@daily"}}}, "'schedul' not allowed"),
+        ({"locations": {"main": {"url": "http://s3", "bucketName": "bucket"}}}, "missing property 'credentials'"),
     ],
 )
 def test_a_misspelt_value_is_refused_with_its_name(values: Object, words: str) -> None:
@@ -98,7 +105,11 @@ def test_everything_that_can_be_set_arrives() -> None:
         "KUBEDR_LEASE_DURATION_SECONDS": "30",
         "KUBEDR_LOG_LEVEL": "DEBUG",
         "KUBEDR_EVENT_ERROR_TYPE": "Warning",
-        "HTTPS_PROXY": "http://proxy:3128",
+        "KUBEDR_HTTP_PROXY": "http://proxy:3128",
+        "KUBEDR_HTTPS_PROXY": "http://proxy:3129",
+        "KUBEDR_NO_PROXY": "10.0.0.0/8,.svc",
+        "KUBEDR_CA_CONFIG_MAP": "kubedr-ca/bundle.pem",
+        "EXTRA": "value",
     }
     controller = EVERYTHING["controller"]
     for field in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
@@ -106,12 +117,13 @@ def test_everything_that_can_be_set_arrives() -> None:
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["metadata"]["labels"].items() >= {"team": "platform", "owner": "us"}.items()
     assert pod["metadata"]["annotations"] == {"example.com/a": "b", "example.com/note": "text"}
+    assert only("ConfigMap", objects)["data"] == {"bundle.pem": EVERYTHING["ca"]["certificates"] + "\n"}
     assert only("ServiceAccount", objects)["metadata"]["annotations"]["example.com/role"] == "backup"
     assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
     assert only("NetworkPolicy", objects)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
     for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
         assert only(kind, objects)["metadata"]["labels"]["release"] == "prometheus"
-    for item in objects:
+    for item in [*objects, *hooks(EVERYTHING)]:
         assert item["metadata"]["labels"]["owner"] == "us", item["metadata"]["name"]
         if item["metadata"]["namespace" if "namespace" in item["metadata"] else "name"] != "kube-system":
             assert item["metadata"]["annotations"]["example.com/note"] == "text", item["metadata"]["name"]
@@ -140,6 +152,35 @@ def test_definitions_stay_when_the_release_goes_unless_that_is_not_wanted() -> N
     assert policies({}) == {"keep"}
     assert policies({"crds": {"keep": False}}) == {None}
     assert policies({"crds": {"enabled": False}}) == set()
+
+
+def test_locations_and_policies_are_applied_by_a_hook_and_only_where_there_are_some() -> None:
+    job = only("Job", hooks(EVERYTHING))
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade,post-rollback"
+    applied = yaml.safe_load_all(only("ConfigMap", hooks(EVERYTHING))["data"]["resources.yaml"])
+    assert {(item["kind"], item["metadata"]["name"]): item["spec"] for item in applied if item} == {
+        ("BackupLocation", "main"): EVERYTHING["locations"]["main"],
+        ("MetadataBackupPolicy", "nightly"): EVERYTHING["policies"]["nightly"],
+    }
+    assert "Job" not in {item["kind"] for item in hooks()}
+
+
+def test_what_hooks_run_is_not_taken_for_the_controller() -> None:
+    selector = only("Service", render())["spec"]["selector"].items()
+    pods = [item for item in hooks(EVERYTHING) if item["kind"] == "Pod"]
+    pods += [item["spec"]["template"] for item in hooks(EVERYTHING) if item["kind"] == "Job"]
+    assert len(pods) == 2
+    for pod in pods:
+        assert not selector <= pod["metadata"]["labels"].items()
+
+
+def test_helm_4_renders_the_same() -> None:
+    assert documents(rendered(EVERYTHING, program="helm4")) == documents(rendered(EVERYTHING))
+
+
+def test_the_schema_knows_the_fields_of_the_models() -> None:
+    text = (CHART / "values.schema.json").read_text()
+    assert text == schema(text), "run 'make docs'"
 
 
 def test_every_value_is_described_and_the_readme_has_them_all() -> None:

@@ -22,21 +22,99 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{- /* The metadata of everything: (dict "root" $), and "labels" or "annotations" of its own if it has some. */}}
+{{- /* The metadata of everything: (dict "root" $), and a "name", "component", "labels" or "annotations" of its own if it has some. */}}
 {{- define "kubedr.metadata" -}}
 {{- $ := .root -}}
 metadata:
-  name: {{ include "kubedr.controller" $ }}
+  name: {{ .name | default (include "kubedr.controller" $) }}
   namespace: {{ $.Release.Namespace }}
   labels:
-    {{- include "kubedr.labels" $ | nindent 4 }}
-    {{- with .labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $own := ternary (dict "app.kubernetes.io/component" .component) (dict) (hasKey . "component") }}
+    {{- merge (dict) (.labels | default dict) $own (include "kubedr.labels" $ | fromYaml) | toYaml | nindent 4 }}
   {{- with merge (dict) (.annotations | default dict) $.Values.commonAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{- define "kubedr.caConfigMap" -}}
+{{ .Values.ca.configMap | default (printf "%s-ca" (include "kubedr.fullname" .)) }}
+{{- end }}
+
+{{- /* What a pod of a hook that runs kubedrctl needs: (dict "root" $ "args" (list …)). */}}
+{{- define "kubedr.kubedrctl" -}}
+{{- $ := .root -}}
+restartPolicy: Never
+{{- with $.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $.Values.controller.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $.Values.controller.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "kubedr.podSecurity" $ | nindent 2 }}
+containers:
+  - name: kubedrctl
+    image: {{ include "kubedr.image" $ }}
+    imagePullPolicy: {{ $.Values.image.pullPolicy }}
+    command: [kubedrctl]
+    args:
+      {{- toYaml .args | nindent 6 }}
+    resources:
+      requests:
+        cpu: 20m
+        memory: 96Mi
+      limits:
+        memory: 256Mi
+    securityContext:
+      {{- include "kubedr.containerSecurity" $ | nindent 6 }}
+{{- end }}
+
+{{- define "kubedr.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "kubedr.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- /* A Role, its binding and the ServiceAccount of a hook: (dict "root" $ "name" … "component" … "annotations" … "rules" (list …)). */}}
+{{- define "kubedr.hookIdentity" -}}
+{{- $metadata := include "kubedr.metadata" . -}}
+apiVersion: v1
+kind: ServiceAccount
+{{ $metadata }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+{{ $metadata }}
+rules:
+  {{- toYaml .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+{{ $metadata }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .name }}
+    namespace: {{ .root.Release.Namespace }}
 {{- end }}
 
 {{- define "kubedr.image" -}}
