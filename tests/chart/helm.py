@@ -49,7 +49,7 @@ def _hook(item: Object) -> bool:
     return "helm.sh/hook" in (item["metadata"].get("annotations") or {})
 
 
-def only(kind: str, objects: list[Object]) -> Object:
-    """Return the one object of that kind."""
-    (found,) = (item for item in objects if item["kind"] == kind)
+def only(kind: str, objects: list[Object], *, name: str = "") -> Object:
+    """Return the one object of that kind, and of that name if one is given."""
+    (found,) = (item for item in objects if item["kind"] == kind and name in ("", item["metadata"]["name"]))
     return found

@@ -17,8 +17,8 @@ One release watches its own namespace. The CustomResourceDefinitions are part of
 upgrades them, and stay when it is uninstalled, with all backup records in them. Of several releases in a cluster, in
 namespaces of their own, one has them; the others set `crds.enabled: false`.
 
-What is installed for Prometheus' operator is there only if it is asked for: charts cannot tell, when they are rendered
-without a cluster, whether it will be.
+What is installed for Prometheus' operator and for Grafana is there only if it is asked for: charts cannot tell, when
+they are rendered without a cluster, whether these will be.
 
 ## Values
 

@@ -41,7 +41,8 @@ EVERYTHING: Object = {
     "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs/runbooks.md"},
+    "dashboards": {"enabled": True, "labels": {"team": "platform"}, "annotations": {"grafana_folder": "Backup"}},
 }
 
 
@@ -86,6 +87,7 @@ def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
         ({"serviceMonitor": {"enabled": "yes please"}}, "/serviceMonitor/enabled"),
         ({"policies": {"nightly": {"destination": "a", "schedul": "@daily"}}}, "'schedul' not allowed"),
         ({"locations": {"main": {"url": "http://s3", "bucketName": "bucket"}}}, "missing property 'credentials'"),
+        ({"dashboards": {"labels": {"grafana_dashboard": 1}}}, "/dashboards/labels/grafana_dashboard"),
     ],
 )
 def test_a_misspelt_value_is_refused_with_its_name(values: Object, words: str) -> None:
@@ -117,21 +119,26 @@ def test_everything_that_can_be_set_arrives() -> None:
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["metadata"]["labels"].items() >= {"team": "platform", "owner": "us"}.items()
     assert pod["metadata"]["annotations"] == {"example.com/a": "b", "example.com/note": "text"}
-    assert only("ConfigMap", objects)["data"] == {"bundle.pem": EVERYTHING["ca"]["certificates"] + "\n"}
+    assert only("ConfigMap", objects, name="kubedr-ca")["data"] == {
+        "bundle.pem": EVERYTHING["ca"]["certificates"] + "\n"
+    }
     assert only("ServiceAccount", objects)["metadata"]["annotations"]["example.com/role"] == "backup"
     assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
     assert only("NetworkPolicy", objects)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
     for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
         assert only(kind, objects)["metadata"]["labels"]["release"] == "prometheus"
+    dashboard = only("ConfigMap", objects, name="kubedr-dashboard")
+    assert dashboard["metadata"]["labels"].items() >= {"grafana_dashboard": "1", "team": "platform"}.items()
+    assert dashboard["metadata"]["annotations"]["grafana_folder"] == "Backup"
     for item in [*objects, *hooks(EVERYTHING)]:
         assert item["metadata"]["labels"]["owner"] == "us", item["metadata"]["name"]
         if item["metadata"]["namespace" if "namespace" in item["metadata"] else "name"] != "kube-system":
             assert item["metadata"]["annotations"]["example.com/note"] == "text", item["metadata"]["name"]
 
 
-def test_what_prometheus_operator_brings_is_there_only_when_it_is_asked_for() -> None:
-    kinds = {item["kind"] for item in render()}
-    assert not kinds & {"ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget"}
+def test_what_not_every_cluster_can_use_is_there_only_when_it_is_asked_for() -> None:
+    optional = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap")
+    assert not {item["kind"] for item in render()}.intersection(optional)
 
 
 def test_two_releases_in_two_namespaces_share_no_name() -> None:
