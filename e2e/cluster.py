@@ -18,7 +18,6 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from e2e import binaries, docker, images, machine, s3
 from e2e.machine import BIN, CACHE, KUBECONFIG, REPOSITORY, RUN, run, step
@@ -29,6 +28,16 @@ _NAME = "kubedr"
 _NODE = f"{_NAME}-control-plane"
 _STATE = RUN / "cluster.json"
 _METRICS_PORT = 30080
+_METRICS_ON_NODE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "metrics-on-node", "namespace": NAMESPACE},
+    "spec": {
+        "type": "NodePort",
+        "selector": {"app.kubernetes.io/instance": "kubedr", "app.kubernetes.io/component": "controller"},
+        "ports": [{"port": 8080, "targetPort": "http", "nodePort": _METRICS_PORT}],
+    },
+}
 _ETCD = "/etc/kubernetes/pki/etcd"
 _CREDENTIALS = {"ca.crt": "ca.crt", "client.crt": "healthcheck-client.crt", "client.key": "healthcheck-client.key"}
 
@@ -148,7 +157,7 @@ def _create() -> S3:
 
 
 def _install(server: S3) -> Cluster:
-    """Load the image, install manifests/ and what a user brings: the etcd credentials."""
+    """Load the image, install the chart and what a user brings: the etcd credentials."""
     binaries.ensure(*binaries.FOR_PEOPLE, "kind")
     image = images.controller_image()
     [node] = json.loads(run("docker", "inspect", _NODE))
@@ -161,7 +170,14 @@ def _install(server: S3) -> Cluster:
         with step(f"load {image}"):
             _kind("load", "docker-image", image)
     with step("install the controller"):
-        cluster.kubectl("apply", f"--kustomize={_overlay(image)}")
+        repository, _, tag = image.partition(":")
+        run(
+            *("helm", "upgrade", "--install", "kubedr", REPOSITORY / "charts" / "kubedr"),
+            *(f"--namespace={NAMESPACE}", "--create-namespace", "--wait", "--timeout=2m"),
+            *(f"--set=image.repository={repository}", f"--set=image.tag={tag}"),
+        )
+        # As the chart's notes say: backups read the node's certificates.
+        cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged", "--overwrite")
         keys = {
             key: b64encode(cluster.node("cat", f"{_ETCD}/{file}").encode()).decode()
             for key, file in _CREDENTIALS.items()
@@ -173,28 +189,11 @@ def _install(server: S3) -> Cluster:
             "data": keys,
         }
         cluster.kubectl("apply", "--filename=-", given=json.dumps(secret))
-        cluster.kubectl("rollout", "status", "deployment/kubedr-controller", f"--namespace={NAMESPACE}", "--timeout=2m")
+        cluster.kubectl("apply", "--filename=-", given=json.dumps(_METRICS_ON_NODE))
         machine.wait("the controller's metrics", lambda: _answers(cluster), seconds=30)  # kube-proxy follows
     _STATE.touch(0o600)
     _STATE.write_text(json.dumps(asdict(cluster)))
     return cluster
-
-
-def _overlay(image: str) -> Path:
-    """Write a kustomization of manifests/ with our image, and with the metrics on a port of the node."""
-    overlay = (RUN / "overlay").resolve()
-    overlay.mkdir(exist_ok=True)
-    on_node = [
-        {"op": "add", "path": "/spec/type", "value": "NodePort"},
-        {"op": "add", "path": "/spec/ports/0/nodePort", "value": _METRICS_PORT},
-    ]
-    kustomization = {
-        "resources": [os.path.relpath(REPOSITORY.resolve() / "manifests", overlay)],
-        "images": [{"name": "kubedr", "newTag": image.partition(":")[2]}],
-        "patches": [{"target": {"kind": "Service"}, "patch": json.dumps(on_node)}],
-    }
-    (overlay / "kustomization.yaml").write_text(json.dumps(kustomization))
-    return overlay
 
 
 def _remove() -> None:

@@ -18,8 +18,9 @@ Object = dict[str, Any]
 class Teller:
     """One story's share of the cluster."""
 
-    def __init__(self, cluster: Cluster, title: str) -> None:
+    def __init__(self, cluster: Cluster, title: str, *, namespace: str = NAMESPACE) -> None:
         self.cluster = cluster
+        self.namespace = namespace
         self.name = "s-" + sha256(f"{title}{time.time()}".encode()).hexdigest()[:8]
         self.bucket = f"e2e-{self.name}"
         self.repository = f"s3:{cluster.s3.endpoint}/{self.bucket}"
@@ -27,7 +28,7 @@ class Teller:
         self.secret(self.name)
 
     def kubectl(self, *args: str, given: str | None = None) -> str:
-        return self.cluster.kubectl("-n", NAMESPACE, *args, given=given)
+        return self.cluster.kubectl("-n", self.namespace, *args, given=given)
 
     def apply(self, kind: str, name: str, api_version: str = f"{GROUP}/v1alpha1", **body: Any) -> None:
         document = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **body}

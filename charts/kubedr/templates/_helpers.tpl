@@ -91,8 +91,8 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* A Role, its binding and the ServiceAccount of a hook: (dict "root" $ "name" … "component" … "annotations" … "rules" (list …)). */}}
-{{- define "kubedr.hookIdentity" -}}
+{{- /* The ServiceAccount that kubedrctl runs as, and what it may do: (dict "root" $ "name" … "component" … "annotations" … "rules" (list …)). */}}
+{{- define "kubedr.identity" -}}
 {{- $metadata := include "kubedr.metadata" . -}}
 apiVersion: v1
 kind: ServiceAccount
