@@ -29,11 +29,13 @@ from kubedr_ctrl.controllers import Controllers
 from kubedr_ctrl.http import serve
 from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.backoff import Backoff
+from kubedr_ctrl.kube.certificate import CertificateError, ServingCertificate
 from kubedr_ctrl.kube.client import Client
 from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
 from kubedr_ctrl.kube.errors import ApiError, ServerError, TooManyRequests, Undecodable, Unreachable
 from kubedr_ctrl.kube.lease import LeaderElection
 from kubedr_ctrl.kube.outage import Outage
+from kubedr_ctrl.kube.review import Reviewer
 from kubedr_ctrl.logs import set_up_logging
 from kubedr_ctrl.resources import NAMESPACES, PODS
 from kubedr_ctrl.results.event_recorder import EventRecorder
@@ -63,6 +65,7 @@ class App:
         outage = Outage(credentials.server)
         client = self._client = self._connection(credentials, outage)
         self._lease_client = self._connection(credentials, outage)
+        self._review_client = self._connection(credentials, outage)  # those who stand by ask as well
         self._election = LeaderElection(
             self._lease_client,
             settings.namespace,
@@ -71,6 +74,9 @@ class App:
             duration=settings.lease_duration_seconds,
         )
         client.before_write = self._election.require
+        self._guard = Reviewer(self._review_client, "/metrics").refusal if settings.metrics_authentication else None
+        directory = settings.metrics_tls_directory
+        self._tls = ServingCertificate(directory).context if directory else None
 
         self.caches = Caches(client, settings.namespace)
         self._source = ResultSource(client, settings.namespace)
@@ -95,9 +101,11 @@ class App:
         async with (
             self._client,
             self._lease_client,
+            self._review_client,
             serve(
                 settings.port,
                 metrics=self.metrics, content_type=CONTENT_TYPE, unready=self.unready, wedged=self.wedged,
+                guard=self._guard, tls=self._tls,
             ) as port,
             asyncio.TaskGroup() as group,
         ):  # fmt: skip
@@ -236,7 +244,11 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"kubedr-controller cannot start: {error}")
     set_up_logging(settings.log_level)
-    asyncio.run(_run(settings))
+    try:
+        asyncio.run(_run(settings))
+    except CertificateError as error:
+        log.critical("%s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -35,6 +36,10 @@ class Settings(Model):
     """`NAME/KEY` of the ConfigMap with certificates for S3 endpoints whose BackupLocation names none."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Where /metrics, /livez and /readyz are served."""
+    metrics_authentication: bool = False
+    """Whether /metrics asks for a token, and the API server whether its bearer may read them."""
+    metrics_tls_directory: Path | None = None
+    """Where tls.crt and tls.key are, to serve HTTPS with."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property

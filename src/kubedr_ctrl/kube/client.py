@@ -79,7 +79,7 @@ class Client:
         body = await self._request("GET", resource.path(namespace), params=params)
         return decode_page(body, resource.decode)
 
-    async def create(self, resource: Resource[T], namespace: str, manifest: Manifest) -> T:
+    async def create(self, resource: Resource[T], namespace: str | None, manifest: Manifest) -> T:
         """Create the object; AlreadyExists if one of that name is there."""
         return _decoded(await self._request("POST", resource.path(namespace), body=manifest), resource)
 

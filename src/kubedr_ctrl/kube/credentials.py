@@ -12,16 +12,9 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException
 
+from kubedr_ctrl.kube.stamp import Stamp, stamp_of
+
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
-
-Stamp = tuple[tuple[int, int], ...]
-
-
-def _stamp(*paths: str | Path) -> Stamp:
-    """Return what changes when one of the files does; symbolic links, as the kubelet swaps them, are followed."""
-    stats = [Path(path).stat() for path in paths]
-    return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
 
 
 class CredentialsError(OSError):
@@ -44,7 +37,7 @@ class Credentials:
         """Return the headers that authenticate a request."""
         try:
             if self._token_file:
-                stamp = _stamp(self._token_file)
+                stamp = stamp_of(self._token_file)
                 if stamp != self._token_stamp:
                     self._token, self._token_stamp = f"Bearer {self._token_file.read_text().strip()}", stamp
                 return {"Authorization": self._token}
@@ -60,7 +53,7 @@ class Credentials:
             return None
         settings = self._configuration
         files = [path for path in (settings.ssl_ca_cert, settings.cert_file, settings.key_file) if path]
-        stamp = _stamp(*files)
+        stamp = stamp_of(*files)
         if self._ssl is None or stamp != self._ssl_stamp:
             context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
             # Python 3.13 began to refuse CAs without all the extensions of RFC 5280; client-go does not.
