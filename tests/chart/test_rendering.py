@@ -39,8 +39,14 @@ EVERYTHING: Object = {
     "serviceAccount": {"annotations": {"example.com/role": "backup"}},
     "podDisruptionBudget": {"enabled": True},
     "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
+    "metrics": {
+        "authentication": {
+            "enabled": True,
+            "readers": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}],
+        },
+        "tls": {"secretName": "metrics-tls"},
+    },
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs/runbooks.md"},
     "dashboards": {"enabled": True, "labels": {"team": "platform"}, "annotations": {"grafana_folder": "Backup"}},
 }
@@ -73,6 +79,8 @@ def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
             stripped["spec"]["template"]["spec"]["containers"][0].pop("image")
         if item["kind"] == "Service":
             del stripped["spec"]["selector"]
+        if item["kind"] == "NetworkPolicy":
+            del stripped["spec"]["podSelector"]
         found[item["kind"], meta.get("namespace", ""), meta["name"]] = stripped
     return found
 
@@ -84,6 +92,7 @@ def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
         ({"controller": {"loglevel": "DEBUG"}}, "additional properties 'loglevel' not allowed"),
         ({"controller": {"logLevel": "LOUD"}}, "/controller/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"metrics": {"tls": {"secret": "name"}}}, "additional properties 'secret' not allowed"),
         ({"serviceMonitor": {"enabled": "yes please"}}, "/serviceMonitor/enabled"),
         ({"policies": {"nightly": {"destination": "a", "schedul": "@daily"}}}, "'schedul' not allowed"),
         ({"locations": {"main": {"url": "http://s3", "bucketName": "bucket"}}}, "missing property 'credentials'"),
@@ -111,6 +120,8 @@ def test_everything_that_can_be_set_arrives() -> None:
         "KUBEDR_HTTPS_PROXY": "http://proxy:3129",
         "KUBEDR_NO_PROXY": "10.0.0.0/8,.svc",
         "KUBEDR_CA_CONFIG_MAP": "kubedr-ca/bundle.pem",
+        "KUBEDR_METRICS_AUTHENTICATION": "true",
+        "KUBEDR_METRICS_TLS_DIRECTORY": "/etc/kubedr/metrics-tls",
         "EXTRA": "value",
     }
     controller = EVERYTHING["controller"]
@@ -125,7 +136,7 @@ def test_everything_that_can_be_set_arrives() -> None:
     assert only("ServiceAccount", objects)["metadata"]["annotations"]["example.com/role"] == "backup"
     assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
     assert only("NetworkPolicy", objects)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
-    for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
+    for kind in ("ServiceMonitor", "PrometheusRule"):
         assert only(kind, objects)["metadata"]["labels"]["release"] == "prometheus"
     dashboard = only("ConfigMap", objects, name="kubedr-dashboard")
     assert dashboard["metadata"]["labels"].items() >= {"grafana_dashboard": "1", "team": "platform"}.items()
@@ -137,18 +148,71 @@ def test_everything_that_can_be_set_arrives() -> None:
 
 
 def test_what_not_every_cluster_can_use_is_there_only_when_it_is_asked_for() -> None:
-    optional = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap")
+    optional = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "PodDisruptionBudget", "ConfigMap")
     assert not {item["kind"] for item in render()}.intersection(optional)
 
 
 def test_two_releases_in_two_namespaces_share_no_name() -> None:
-    one = render({"crds": {"enabled": False}}, namespace="one")
-    other = render({"crds": {"enabled": False}}, namespace="other")
+    values = {**EVERYTHING, "crds": {"enabled": False}}
+    one, other = render(values, namespace="one"), render(values, namespace="other")
 
     def names(objects: list[Object]) -> set[tuple[Any, ...]]:
-        return {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects}
+        return {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects}
 
     assert not names(one) & names(other)
+
+
+CA = {"secret": {"name": "metrics-tls", "key": "ca.crt"}}
+SERVER = "kubedr-controller.kubedr-system.svc"
+
+
+def test_by_default_metrics_are_plain_behind_a_network_policy() -> None:
+    objects = render({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}})
+    assert only("NetworkPolicy", objects)["spec"]["ingress"] == [{"ports": [{"port": "http"}]}]
+    assert only("ServiceMonitor", objects)["spec"]["endpoints"] == [{"port": "http", "interval": "30s"}]
+    assert only("PodMonitor", objects)["spec"]["podMetricsEndpoints"] == [{"port": "http", "interval": "30s"}]
+    assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+
+
+@pytest.mark.parametrize(
+    ("tls", "config"),
+    [
+        ({}, {"serverName": SERVER, "ca": CA}),
+        ({"insecureSkipVerify": True}, {"serverName": SERVER, "insecureSkipVerify": True}),
+    ],
+)
+def test_probes_and_monitors_speak_tls_where_the_controller_does(tls: Object, config: Object) -> None:
+    monitors = {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}
+    objects = render({"metrics": {"tls": {"secretName": "metrics-tls", **tls}}, **monitors})
+    pod = only("Deployment", objects)["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert {container[probe]["httpGet"]["scheme"] for probe in ("livenessProbe", "readinessProbe")} == {"HTTPS"}
+    assert container["volumeMounts"] == [
+        {"name": "metrics-tls", "mountPath": "/etc/kubedr/metrics-tls", "readOnly": True}
+    ]
+    assert pod["volumes"] == [{"name": "metrics-tls", "secret": {"secretName": "metrics-tls"}}]
+    expected = [{"port": "http", "interval": "30s", "scheme": "https", "tlsConfig": config}]
+    assert only("ServiceMonitor", objects)["spec"]["endpoints"] == expected
+    assert only("PodMonitor", objects)["spec"]["podMetricsEndpoints"] == expected
+
+
+def test_with_authentication_the_controller_may_ask_and_the_readers_may_read() -> None:
+    objects = render(EVERYTHING)
+    bindings = {item["metadata"]["name"]: item for item in objects if item["kind"] == "ClusterRoleBinding"}
+    asking, reading = bindings["kubedr-auth-delegator-kubedr-system"], bindings["kubedr-metrics-reader-kubedr-system"]
+    assert asking["roleRef"]["name"] == "system:auth-delegator"
+    assert asking["subjects"][0]["name"] == only("ServiceAccount", objects)["metadata"]["name"]
+    role = only("ClusterRole", objects)
+    assert role["rules"] == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
+    assert reading["roleRef"]["name"] == role["metadata"]["name"]
+    assert reading["subjects"] == EVERYTHING["metrics"]["authentication"]["readers"]
+    endpoint = only("ServiceMonitor", objects)["spec"]["endpoints"][0]
+    assert endpoint["bearerTokenFile"] == "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+def test_a_pod_monitor_that_could_not_send_a_token_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="use serviceMonitor"):
+        render({"podMonitor": {"enabled": True}, "metrics": {"authentication": {"enabled": True}}})
 
 
 def test_definitions_stay_when_the_release_goes_unless_that_is_not_wanted() -> None:

@@ -22,12 +22,20 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{- /* The metadata of everything: (dict "root" $), and a "name", "component", "labels" or "annotations" of its own if it has some. */}}
+{{- /*
+The metadata of everything: (dict "root" $), and a "name", "component", "labels" or "annotations" of its own if it has
+some. What is cluster-scoped has a name, "cluster", to which the namespace is added, as releases in several namespaces
+meet there.
+*/}}
 {{- define "kubedr.metadata" -}}
 {{- $ := .root -}}
 metadata:
+  {{- if .cluster }}
+  name: {{ .cluster }}-{{ $.Release.Namespace }}
+  {{- else }}
   name: {{ .name | default (include "kubedr.controller" $) }}
   namespace: {{ $.Release.Namespace }}
+  {{- end }}
   labels:
     {{- $own := ternary (dict "app.kubernetes.io/component" .component) (dict) (hasKey . "component") }}
     {{- merge (dict) (.labels | default dict) $own (include "kubedr.labels" $ | fromYaml) | toYaml | nindent 4 }}
@@ -115,6 +123,26 @@ subjects:
   - kind: ServiceAccount
     name: {{ .name }}
     namespace: {{ .root.Release.Namespace }}
+{{- end }}
+
+{{- /* How Prometheus is to reach port http. */}}
+{{- define "kubedr.scrape" -}}
+port: http
+{{- with .Values.metrics.tls }}
+{{- if .secretName }}
+scheme: https
+tlsConfig:
+  serverName: {{ include "kubedr.controller" $ }}.{{ $.Release.Namespace }}.svc
+  {{- if .insecureSkipVerify }}
+  insecureSkipVerify: true
+  {{- else }}
+  ca:
+    secret:
+      name: {{ .secretName }}
+      key: ca.crt
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "kubedr.image" -}}
