@@ -24,13 +24,18 @@ V = TypeVar("V")
 class Embedded:
     """One controller. `start` it, and end it by `stop` (as SIGTERM does) or by `kill` (at whatever await it is)."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, name: str, *, deluded: bool = False) -> None:
+    def __init__(self, kubeconfig: Path, namespace: str, name: str, *, deluded: bool = False, **settings: Any) -> None:
         """`deluded` is a controller that believes that it leads, whoever holds the lease."""
         self.name = name
         self._kubeconfig = kubeconfig
-        self._port = free_port()
+        self.port = free_port()
         self._settings = Settings(
-            namespace=namespace, worker_image="kubedr:test", pod_name=name, port=self._port, lease_duration_seconds=6
+            namespace=namespace,
+            worker_image="kubedr:test",
+            pod_name=name,
+            port=self.port,
+            lease_duration_seconds=6,
+            **settings,
         )
         self._deluded = deluded
         self._thread: threading.Thread | None = None
@@ -95,7 +100,7 @@ class Embedded:
     def http(self, path: str) -> tuple[int, str]:
         """Return the status and the body of what is served there."""
         try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}{path}", timeout=5) as response:
                 return int(response.status), response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
