@@ -26,6 +26,8 @@ from e2e.s3 import S3
 NAMESPACE = "kubedr-system"
 _NAME = "kubedr"
 _NODE = f"{_NAME}-control-plane"
+ON_NODE = ("docker", "exec", "--interactive", _NODE)
+"""What a command begins with that is to run as root on the node."""
 _STATE = RUN / "cluster.json"
 _METRICS_PORT = 30080
 _METRICS_ON_NODE = {
@@ -59,7 +61,7 @@ class Cluster:
 
     def node(self, *command: str) -> str:
         """Run a command as root on the node."""
-        return run("docker", "exec", "--interactive", _NODE, *command)
+        return run(*ON_NODE, *command)
 
     def metrics(self) -> str:
         """Return what the controller tells Prometheus; raises `OSError` while no controller answers."""

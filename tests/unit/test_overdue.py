@@ -170,7 +170,7 @@ def test_a_schedule_that_never_comes_or_makes_no_sense_is_not_due() -> None:
             "Unschedulable",
             "0/3 nodes are available",
         ),
-        ({"backups": sort_jobs([a_job("slow")], [])}, {}, "BackupRunning", "Job slow still runs"),
+        ({"backups": sort_jobs([a_job("slow")], [a_pod("slow")])}, {}, "BackupRunning", "Job slow still runs"),
         ({}, {"backupStatus": "Failed", "backupErrorMessage": "wrong password"}, "BackupsFail", "wrong password"),
         ({}, {}, "NoJob", "quota"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from kubedr_ctrl.api.location import BackupLocation, InitStatus
 from kubedr_ctrl.api.names import GROUP, LOCATION_FINALIZER, RECORD_FINALIZER
@@ -17,7 +18,7 @@ from kubedr_ctrl.api.task import TASK, BackupTask, InitTask
 from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.objects import Job, Pod
 from kubedr_ctrl.reconcilers import location, policy, record, restore
-from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, find_stuck, sort_jobs
+from kubedr_ctrl.reconcilers.jobs import JobsOf, clean_up, end_stuck, find_stuck, next_look, sort_jobs
 from kubedr_ctrl.reconcilers.plan import (
     Announce,
     ApplyCronJob,
@@ -357,8 +358,8 @@ def test_a_stuck_pod_is_given_time_and_then_ended(pod: Pod, reason: Reason, pati
 
 def test_volumes_that_cannot_be_mounted_are_told_after_a_while() -> None:
     pod = a_pod(preparing=True)
-    assert find_stuck([pod], NOW + timedelta(seconds=19)) is None
-    stuck = find_stuck([pod], NOW + timedelta(seconds=20))
+    assert find_stuck(a_job(), [pod], NOW + timedelta(seconds=19)) is None
+    stuck = find_stuck(a_job(), [pod], NOW + timedelta(seconds=20))
     assert stuck is not None
     assert stuck.reason is Reason.VOLUMES_NOT_READY
     assert "kubectl describe pod job-pod" in stuck.message
@@ -367,8 +368,27 @@ def test_volumes_that_cannot_be_mounted_are_told_after_a_while() -> None:
 
 
 def test_a_pod_that_is_merely_starting_is_not_stuck() -> None:
-    assert find_stuck([a_pod(waiting="ContainerCreating")], NOW) is None
-    assert find_stuck([], NOW) is None
+    assert find_stuck(a_job(), [a_pod(waiting="ContainerCreating")], NOW) is None
+    assert find_stuck(a_job(), [], NOW) is None
+
+
+def test_a_job_without_a_pod_is_told_after_a_while_and_left_to_its_deadline() -> None:
+    jobs, later = JobsOf((a_job(),)), NOW + timedelta(seconds=20)
+    assert find_stuck(a_job(), [], later - timedelta(seconds=1)) is None
+    stuck = find_stuck(a_job(), [], later)
+    assert stuck is not None
+    assert stuck.reason is Reason.POD_NOT_CREATED
+    assert "enforce=privileged" in stuck.message
+    assert end_stuck(jobs, later + timedelta(hours=1)) == ()
+    assert next_look(jobs, NOW) == 21
+
+
+def test_a_job_that_waits_for_its_next_try_or_is_suspended_is_not_stuck() -> None:
+    later = NOW + timedelta(hours=1)
+    retrying = replace(a_job(), status=replace(a_job().status, failed=1))
+    suspended = replace(a_job(), status=replace(a_job().status, start_time=None))
+    assert find_stuck(retrying, [], later) is None
+    assert find_stuck(suspended, [], later) is None
 
 
 def test_the_newest_recorded_jobs_of_each_outcome_are_kept() -> None:

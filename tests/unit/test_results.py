@@ -24,7 +24,7 @@ NOW = datetime(2020, 1, 30, 16, 4, 5, tzinfo=UTC)
 ISO = "2020-01-30T16:04:05Z"
 
 
-def job(*, ended: str = "", reason: str = "", deleted: bool = False, diagnosis: str = "") -> Job:
+def job(*, ended: str = "", reason: str = "", deleted: bool = False, diagnosis: str = "", failed: int = 1) -> Job:
     annotations = {f"{GROUP}/owner": "test-backup", f"{GROUP}/owner-uid": "p1"}
     if diagnosis:
         annotations[f"{GROUP}/diagnosis"] = diagnosis
@@ -38,7 +38,7 @@ def job(*, ended: str = "", reason: str = "", deleted: bool = False, diagnosis: 
     if deleted:
         metadata["deletionTimestamp"] = ISO
     conditions = [{"type": ended, "status": "True", "reason": reason, "lastTransitionTime": ISO}] if ended else []
-    status = {"conditions": conditions, "startTime": ISO}
+    status = {"conditions": conditions, "startTime": ISO, "failed": failed if ended == "Failed" else 0}
     document = {"metadata": metadata, "spec": {"activeDeadlineSeconds": 60}, "status": status}
     return msgspec.json.decode(json.dumps(document), type=Job)
 
@@ -106,6 +106,7 @@ def test_the_latest_of_several_failures_counts() -> None:
         (job(ended="Failed"), [pod("p", reason="")], Reason.NO_REPORT, "exit code 1"),
         (job(deleted=True), [], Reason.JOB_DELETED, "was deleted"),
         (job(ended="Failed", reason="DeadlineExceeded"), [], Reason.DEADLINE_EXCEEDED, "within 60 s"),
+        (job(ended="Failed", reason="DeadlineExceeded", failed=0), [], Reason.POD_NOT_CREATED, "No pod was created"),
         (job(ended="Complete"), [], Reason.NO_REPORT, "tag job=j1"),
         (
             job(ended="Failed", reason="DeadlineExceeded", diagnosis='ConfigurationMissing: secret "x" not found'),

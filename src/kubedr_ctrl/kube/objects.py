@@ -74,6 +74,7 @@ class JobStatus(msgspec.Struct, rename="camel", frozen=True):
     conditions: tuple[Condition, ...] = ()
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    failed: int = 0
 
 
 class Job(msgspec.Struct, rename="camel", frozen=True):

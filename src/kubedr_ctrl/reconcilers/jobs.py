@@ -22,11 +22,13 @@ PATIENCE = {
     Reason.VOLUMES_NOT_READY: timedelta(minutes=2),
 }
 """How long a pod may be stuck for each reason before its Job is ended: a Secret that is missing seldom comes
-within the minute, a registry or an autoscaler may."""
+within the minute, a registry or an autoscaler may. One that is not here is left to the Job's own deadline."""
 
 
 MOUNT_TIME = timedelta(seconds=20)
 """How long mounting a pod's volumes may take before it is worth a word."""
+CREATION_TIME = timedelta(seconds=20)
+"""How long Kubernetes may take to create a Job's pod before that is."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class JobsOf:
 
     def stuck(self, now: datetime) -> tuple[tuple[Job, Stuck], ...]:
         """Return the running Jobs whose newest pod does not start, each with the reason."""
-        found = ((job, find_stuck(pods_of(job, self.pods), now)) for job in self.running)
+        found = ((job, find_stuck(job, pods_of(job, self.pods), now)) for job in self.running)
         return tuple((job, stuck) for job, stuck in found if stuck is not None)
 
 
@@ -81,9 +83,11 @@ def pods_of(job: Job, pods: Iterable[Pod]) -> list[Pod]:
     return sorted(mine, key=lambda pod: (str(pod.metadata.creation_timestamp), pod.metadata.name))
 
 
-def find_stuck(pods: Sequence[Pod], now: datetime) -> Stuck | None:
+def find_stuck(job: Job, pods: Sequence[Pod], now: datetime) -> Stuck | None:
     """Return why the newest pod does not start, or None where it has started or may be about to."""
-    if not pods or pods[-1].status.phase not in ("Pending", ""):
+    if not pods:
+        return _find_uncreated(job, now)
+    if pods[-1].status.phase not in ("Pending", ""):
         return None
     pod = pods[-1]
     created = pod.metadata.creation_timestamp or now
@@ -109,21 +113,41 @@ def find_stuck(pods: Sequence[Pod], now: datetime) -> Stuck | None:
     return None
 
 
+def _find_uncreated(job: Job, now: datetime) -> Stuck | None:
+    begun = job.status.start_time  # none while the Job is suspended
+    if begun is None or now - begun < CREATION_TIME or job.status.failed:  # the next try takes its time
+        return None
+    name, namespace = job.metadata.name, job.metadata.namespace
+    return Stuck(
+        Reason.POD_NOT_CREATED,
+        f"no pod could be created for Job {name}, and 'kubectl -n {namespace} describe job {name}' says why: a quota, "
+        "an admission policy, or the namespace's PodSecurity level, which backups need to be privileged: 'kubectl "
+        f"label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite'",
+        begun,
+    )
+
+
 def end_stuck(jobs: JobsOf, now: datetime) -> tuple[EndJob, ...]:
     """Return the ending of each Job that has been stuck for longer than its reason deserves."""
     return tuple(
         EndJob(job.metadata.name, job.metadata.uid, str(stuck), _elapsed(job, now))
         for job, stuck in jobs.stuck(now)
-        if now - stuck.since >= PATIENCE[stuck.reason]
+        if stuck.reason in PATIENCE and now - stuck.since >= PATIENCE[stuck.reason]
     )
 
 
 def next_look(jobs: JobsOf, now: datetime) -> float | None:
     """Return in how many seconds the first stuck Job has used up its patience, or a starting one may be stuck."""
-    waits = [(stuck.since + PATIENCE[stuck.reason] - now).total_seconds() for _, stuck in jobs.stuck(now)]
+    waits = [
+        (stuck.since + PATIENCE[stuck.reason] - now).total_seconds()
+        for _, stuck in jobs.stuck(now)
+        if stuck.reason in PATIENCE
+    ]
     newest = [pods[-1] for job in jobs.running if (pods := pods_of(job, jobs.pods))]
     if any(pod.status.phase == "Pending" for pod in newest):
         waits.append(MOUNT_TIME.total_seconds())
+    if any(not pods_of(job, jobs.pods) for job in jobs.running):
+        waits.append(CREATION_TIME.total_seconds())
     return max(1.0, min(waits) + 1) if waits else None
 
 

@@ -111,7 +111,7 @@ def _without_report(job: Job, pod: Pod | None) -> tuple[Reason, str]:
         return Reason.JOB_DELETED, f"Job {job.metadata.name} was deleted before it ended"
     if ended.reason == "DeadlineExceeded":
         seconds = job.spec.active_deadline_seconds
-        if pod is None and job.status.start_time is None:
+        if pod is None and not job.status.failed:
             return Reason.POD_NOT_CREATED, f"No pod was created for Job {job.metadata.name} within {seconds} s"
         return Reason.DEADLINE_EXCEEDED, f"Job {job.metadata.name} did not end within {seconds} s and was stopped"
     if pod is None:

@@ -284,3 +284,17 @@ def test_prometheus_accepts_the_metrics(shared: Kubedr) -> None:
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health_is_served(shared: Kubedr, path: str) -> None:
     assert shared.http(path) == "ok\n"
+
+
+def test_a_namespace_that_does_not_admit_backups_is_told_with_the_remedy(own: Kubedr) -> None:
+    own.scheduled("unadmitted")
+    label = "pod-security.kubernetes.io/enforce"
+    own.plane.kubectl("label", "namespace", own.namespace, f"{label}=baseline")
+    job = own.backup_now("unadmitted", "unadmitted-now")
+    message = own.wait_ready("MetadataBackupPolicy", "unadmitted", "PodNotCreated", timeout=60)
+    assert f"kubectl label namespace {own.namespace} {label}=privileged" in message
+
+    own.plane.kubectl("label", "namespace", own.namespace, f"{label}=privileged", "--overwrite")
+    own.wait_for(lambda: own.plane.pods.of_job(own.namespace, job), "the pod to be created", timeout=60)
+    own.finish(job, report(Operation.BACKUP))
+    assert own.recorded(job) == "Completed"
