@@ -52,8 +52,8 @@ env: $(VENV)/complete ## how to reach it: eval "$$(make -s env)"
 demo: $(VENV)/complete ## a backup, a disaster and a restore before your eyes, on a cluster of its own or the one that is up
 	$(RUN) e2e.demo
 
-e2e: $(VENV)/complete ## the stories of e2e/stories, likewise
-	$(RUN) e2e with $(RUN) pytest e2e/stories --timeout=600 --numprocesses=4
+e2e: $(VENV)/complete ## the stories of e2e/stories, then a disaster, likewise
+	$(RUN) e2e with sh -c '$(RUN) pytest e2e/stories --timeout=900 --numprocesses=4 && $(RUN) pytest e2e/disaster --timeout=900'
 
 image: $(VENV)/complete ## build the container image from the Containerfile
 	$(RUN) e2e image

@@ -10,7 +10,7 @@ import yaml
 
 from e2e.cluster import NAMESPACE, Cluster
 from e2e.machine import REPOSITORY, run
-from e2e.stories.teller import Object, Teller
+from e2e.stories.teller import Object, Teller, take_away
 
 CHART = str(REPOSITORY / "charts" / "kubedr")
 
@@ -45,11 +45,7 @@ class Release(Teller):
         }
 
     def clean(self) -> None:
-        """Take all of it away, whether or not a controller is there to let it go."""
-        self.helm("uninstall", "kubedr", "--wait", "--ignore-not-found")
-        for item in self.kubectl("get", "bl,mbp,mbr", "-o", "name").split():
-            self.kubectl("patch", item, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-        self.cluster.kubectl("delete", "namespace", self.namespace, "--timeout=120s")
+        take_away(self.cluster, self.namespace)
 
     def totals(self) -> tuple[int, int, int]:
         totals = self.status("MetadataBackupPolicy").get("totals", {})

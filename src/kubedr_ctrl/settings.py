@@ -19,9 +19,9 @@ class Settings(Model):
     namespace: str = Field(min_length=1)
     """The one namespace that is watched."""
     worker_image: str = ""
-    """The image that Jobs run; where empty, that of the controller's own pod `pod_name`."""
+    """The image that Jobs run; where empty, that of the controller's own pod."""
     pod_name: str = ""
-    """The controller's own pod, which is also how it is called as a candidate for the lease."""
+    """The name of the controller's own pod, which is also its name in the Lease."""
     lease_duration_seconds: int = Field(default=15, ge=3, le=3600)
     """How long the lease of a leader that vanished keeps the next one waiting."""
     event_error_type: Literal["Error", "Warning"] = "Error"
@@ -41,6 +41,7 @@ class Settings(Model):
     metrics_tls_directory: Path | None = None
     """Where tls.crt and tls.key are, to serve HTTPS with."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What the controller says on standard error, and all that is graver."""
 
     @property
     def proxies(self) -> tuple[tuple[str, str], ...]:

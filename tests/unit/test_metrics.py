@@ -3,7 +3,6 @@ import subprocess
 import pytest
 
 from kubedr_ctrl.results.metrics import Metrics
-from tests.unit.reference import DOCUMENT, written
 
 
 def test_labels_are_escaped_and_only_numbers_come_out() -> None:
@@ -42,8 +41,3 @@ def test_prometheus_can_parse_it() -> None:
     metrics.gauge("kubedr_some_bytes", "Help.", "name").set({"name": 'a"b\\c\nd'}, 1)
     metrics.histogram("kubedr_took_seconds", "Help.", (15.0,)).set({}, (0, 0), 0)
     subprocess.run(["promtool", "check", "metrics"], input=metrics.render(), check=True)
-
-
-def test_the_document_lists_every_metric() -> None:
-    text = DOCUMENT.read_text()
-    assert written(text) == text, "run 'make docs'"
