@@ -98,7 +98,7 @@ class Reconciliation(Generic[R, O]):
     async def _tell_unreadable(self, entry: Unreadable) -> None:
         """Say on the object itself that it cannot be understood; others go on with what was last known of it."""
         current = read_conditions(entry.raw)
-        state = broken("Unreadable", f"KubeDR cannot make sense of the resource and leaves it alone: {entry.error}")
+        state = broken("Unreadable", f"KubeDR leaves the resource alone until you correct it: {entry.error}")
         wanted = conditions(current, state, generation=entry.metadata.generation, now=datetime.now(UTC))
         if wanted != current:
             generation = entry.metadata.generation

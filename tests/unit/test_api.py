@@ -68,8 +68,8 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     foreign = Condition(type="Foreign", status="True", reason="B", last_transition_time=first)
     same = old.model_copy(update={"reason": "C", "last_transition_time": later})
     flipped = same.model_copy(update={"status": "False"})
-    assert merge_conditions([old, foreign], [same], types=["Ready"])[1].last_transition_time == first
-    assert merge_conditions([old, foreign], [flipped], types=["Ready"])[1].last_transition_time == later
+    assert merge_conditions([old, foreign], [same], types=["Ready"])[0].last_transition_time == first
+    assert merge_conditions([old, foreign], [flipped], types=["Ready"])[0].last_transition_time == later
     assert merge_conditions([old, foreign], [], types=["Ready"]) == (foreign,)
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubedr_ctrl.api.names import GROUP
-from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicyStatus
+from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicyStatus, Totals
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result, Snapshot
 from kubedr_ctrl.kube.objects import Job, Pod
+from kubedr_ctrl.kube.patch import merge_diff
 from kubedr_ctrl.kube.store import Store
 from kubedr_ctrl.resources import JOBS, PODS, SLIM_JOBS, SLIM_PODS
 from kubedr_ctrl.results.event_recorder import message_of
@@ -186,8 +187,31 @@ def test_totals_add_up_in_whatever_order_results_come(runs: list[tuple[bool, int
     assert totals.duration_bucket_counts[-1] == over
 
 
-@pytest.mark.parametrize("counts", [(), (1, 2, 3), (1,) * 40])
-def test_counts_of_other_buckets_are_kept_as_a_sum(counts: tuple[int, ...]) -> None:
+def test_a_status_says_nothing_of_what_is_empty_and_takes_away_what_became_so() -> None:
+    before = MetadataBackupPolicyStatus.model_validate({"recorded": [], "totals": {"durationBucketCounts": [0] * 18}})
+    wanted = before.wire()
+    assert "recorded" not in wanted
+    assert wanted["totals"] == {"backups": 0, "successful": 0, "failed": 0, "durationSecondsSum": 0.0}
+    assert merge_diff(before.given(), wanted) == {
+        "recorded": None,
+        "totals": {"durationBucketCounts": None, "backups": 0, "successful": 0, "failed": 0, "durationSecondsSum": 0.0},
+    }
+    good = reflect_backup(before, Harvest(result())).wire()
+    assert good["backupErrorMessage"] == ""
+
+
+@given(st.lists(st.integers(0, 9), min_size=len(DURATION_BUCKETS) + 1, max_size=len(DURATION_BUCKETS) + 1))
+def test_counts_of_durations_are_written_up_to_the_last_and_read_back_the_same(counts: list[int]) -> None:
+    totals = Totals(duration_bucket_counts=tuple(counts))
+    written = totals.wire()
+    shown = written.get("durationBucketCounts", [1])
+    assert isinstance(shown, list)
+    assert shown[-1] > 0
+    assert Totals.model_validate(written) == totals
+
+
+def test_counts_of_more_buckets_are_kept_as_a_sum() -> None:
+    counts = (1,) * 40
     status = MetadataBackupPolicyStatus.model_validate({"totals": {"durationBucketCounts": counts}})
     kept = status.totals.duration_bucket_counts
     assert (len(kept), sum(kept)) == (len(DURATION_BUCKETS) + 1, sum(counts))

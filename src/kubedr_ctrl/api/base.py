@@ -1,5 +1,7 @@
 """The manner all models share: camelCase on the wire, snake_case in code, immutable in memory."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -16,9 +18,14 @@ class Model(BaseModel):
     )
 
     def wire(self) -> dict[str, object]:
-        """Return the value as Kubernetes writes it: camelCase keys, nothing that is null."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """Return the value as Kubernetes writes it: camelCase keys, nothing that is null, no list that is empty."""
+        return _told(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def given(self) -> dict[str, object]:
         """Return what was there when the value was read, without the defaults that were filled in."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
+
+def _told(value: dict[str, Any]) -> dict[str, object]:
+    """Return `value` without empty lists; an empty text stays, as `initErrorMessage: ""` says that all went well."""
+    return {key: _told(item) if isinstance(item, dict) else item for key, item in value.items() if item != []}

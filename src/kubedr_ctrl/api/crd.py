@@ -105,7 +105,7 @@ def _structural(model: Any, *, defaults: bool = True) -> dict[str, Any]:
                 plained[key] = {name: plain(child) for name, child in value.items()}
             elif key == "description":
                 plained[key] = _text(value)
-            elif key != "default" or (defaults and value is not None):
+            elif key != "default" or (defaults and value not in (None, "", {})):
                 plained[key] = plain(value)
         if plained.get("type") == "integer" and "format" not in plained:
             plained["format"] = "int64"

@@ -11,9 +11,9 @@ from kubedr_ctrl.api.schema import NAME, Column, Names, rule, rules
 from kubedr_ctrl.api.task import Repository
 
 
-def _fixed(field: str) -> dict[str, str]:
+def _fixed(field: str, cel: str = "self == oldSelf") -> dict[str, str]:
     return rule(
-        "self == oldSelf",
+        cel,
         f"{field} cannot change, as backups stay where they are: create a new BackupLocation for the new "
         "place and name it in spec.destination of the policies",
     )
@@ -60,6 +60,15 @@ class CaBundle(Model):
 class BackupLocationSpec(Model):
     """Where backups go."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _fixed(
+                "prefix",  # a rule of the field itself would not see it come or go
+                "(has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')",
+            )
+        )
+    )
+
     url: Annotated[
         str,
         Field(
@@ -97,7 +106,6 @@ class BackupLocationSpec(Model):
         Field(
             max_length=512,
             json_schema_extra=rules(
-                _fixed("prefix"),
                 rule(
                     "self.matches('^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?)?$')",
                     "prefix must be a path inside the bucket such as clusters/prod, without a leading slash",
@@ -151,7 +159,7 @@ class BackupLocation(Model):
         short="bl",
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether backups can go there"),
-            Column("Status", ".status.initStatus", "How the initialisation of the repository went"),
+            Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "How it stands, in one word"),
             Column("Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"),
             Column("URL", ".spec.url", "The S3 endpoint"),
             Column("Bucket", ".spec.bucketName", "The bucket"),

@@ -54,20 +54,20 @@ class Condition(Model):
 def merge_conditions(
     current: Iterable[Condition], wanted: Iterable[Condition], *, types: Iterable[str]
 ) -> tuple[Condition, ...]:
-    """Return `current` with those of `types` replaced by `wanted`.
+    """Return `wanted`, which people are to read first, and those of `current` that are not of `types`.
 
     A condition whose status stays as it was keeps its `lastTransitionTime`; of `types`, what is not wanted
-    goes away; conditions of other types belong to others and stay.
+    goes away.
     """
     before = {condition.type: condition for condition in current}
     owned = set(types)
-    merged = [condition for condition in before.values() if condition.type not in owned]
+    merged = []
     for condition in wanted:
         old = before.get(condition.type)
         same = old is not None and old.status == condition.status
         time = old.last_transition_time if old is not None and same else condition.last_transition_time
         merged.append(condition.model_copy(update={"last_transition_time": time}))
-    return tuple(merged)
+    return (*merged, *(condition for condition in before.values() if condition.type not in owned))
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.duration import DURATION_PATTERN, parse_duration
@@ -112,8 +112,14 @@ class MetadataBackupPolicySpec(Model):
 
 
 def _one_for_each_bucket(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Return `counts` as they are if there are as many as buckets; otherwise all of them in the last one."""
-    return counts if len(counts) == len(DURATION_BUCKETS) + 1 else (*(0,) * len(DURATION_BUCKETS), sum(counts))
+    """Return `counts` filled up with zeros; all of them in the last bucket if there are more than buckets."""
+    missing = len(DURATION_BUCKETS) + 1 - len(counts)
+    return (*counts, *(0,) * missing) if missing >= 0 else (*(0,) * len(DURATION_BUCKETS), sum(counts))
+
+
+def _without_trailing_zeros(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `counts` up to the last that is not 0: most backups take seconds, and people read this."""
+    return counts[: max((number for number, count in enumerate(counts, 1) if count), default=0)]
 
 
 class Totals(Model):
@@ -123,11 +129,11 @@ class Totals(Model):
     successful: int = 0
     failed: int = 0
     duration_seconds_sum: float = 0.0
-    duration_bucket_counts: Annotated[tuple[int, ...], AfterValidator(_one_for_each_bucket)] = (0,) * (
-        len(DURATION_BUCKETS) + 1
-    )
-    """How many successful backups fell into each bucket of the duration histogram; the last one is for what
-    took longer than all bounds."""
+    duration_bucket_counts: Annotated[
+        tuple[int, ...], AfterValidator(_one_for_each_bucket), PlainSerializer(_without_trailing_zeros)
+    ] = (0,) * (len(DURATION_BUCKETS) + 1)
+    """How many successful backups fell into each bucket of the duration histogram, up to the last that is not
+    empty; the very last one is for what took longer than all bounds."""
 
 
 class LastSuccessfulBackup(Model):
@@ -145,7 +151,7 @@ class ActiveSchedule(Model):
     """The schedule that is in force."""
 
     schedule: str
-    time_zone: str = ""
+    time_zone: str | None = None
     since: Time
 
 
@@ -192,11 +198,13 @@ class MetadataBackupPolicy(Model):
         short="mbp",
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether all is well"),
+            Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "How it stands, in one word"),
+            Column("Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"),
             Column("Last", ".status.backupStatus", "How the latest backup went"),
             Column("Last Success", ".status.lastSuccessfulBackup.time", "When a backup last succeeded", "date"),
             Column("Record", ".status.lastSuccessfulBackup.mbrName", "Record of the newest good backup"),
             Column("Schedule", ".spec.schedule", "When backups run"),
-            Column("Suspended", ".spec.suspend", "Whether the schedule is paused", "boolean"),
+            Column("Suspended", ".spec.suspend", "Whether the schedule is paused", "boolean", priority=1),
             Column("Destination", ".spec.destination", "BackupLocation", priority=1),
             Column("Message", ".status.conditions[?(@.type=='Ready')].message", "Why it is so", priority=1),
         ),

@@ -58,6 +58,7 @@ class MetadataBackupRecord(Model):
         short="mbr",
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether it can be restored"),
+            Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "How it stands, in one word"),
             Column("Policy", ".spec.policy", "MetadataBackupPolicy that made it"),
             Column("Location", ".spec.backuploc", "BackupLocation that holds it"),
             Column("Taken", ".status.time", "When the backup ended", "date"),

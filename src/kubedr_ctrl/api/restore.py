@@ -49,7 +49,7 @@ class MetadataRestore(Model):
         short="mr",
         columns=(
             Column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether the data is restored"),
-            Column("Status", ".status.restoreStatus", "How the restore went"),
+            Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "How it stands, in one word"),
             Column("Since", ".status.conditions[?(@.type=='Ready')].lastTransitionTime", "Since when", "date"),
             Column("Record", ".spec.mbrName", "MetadataBackupRecord restored"),
             Column("PVC", ".spec.pvcName", "PersistentVolumeClaim it goes to"),

@@ -24,6 +24,12 @@ PATIENCE = {
 """How long a pod may be stuck for each reason before its Job is ended: a Secret that is missing seldom comes
 within the minute, a registry or an autoscaler may. One that is not here is left to the Job's own deadline."""
 
+_REMEDIES = {
+    Reason.CONFIGURATION_MISSING: "create what is missing or correct its name",
+    Reason.IMAGE_UNAVAILABLE: "correct the image's name, or let the node pull it",
+    Reason.UNSCHEDULABLE: "create what is missing: a volume, a node with the label, or room on it",
+}
+"""What to do about each, where the message does not say so itself."""
 
 MOUNT_TIME = timedelta(seconds=20)
 """How long mounting a pod's volumes may take before it is worth a word."""
@@ -41,6 +47,12 @@ class Stuck:
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+    @property
+    def advice(self) -> str:
+        """The message, and what to do about it."""
+        remedy = _REMEDIES.get(self.reason)
+        return f"{self.message.rstrip('. ')}; {remedy}" if remedy else self.message
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ FIRST_RETRY = 10.0
 LAST_RETRY = 300.0
 """Seconds between tries: as long as it has been failing already, between these two."""
 
+_EXISTS = ("already initialized", "already exists")
+"""What restic says of a repository that is there already."""
+
 
 @dataclass(frozen=True)
 class LocationObserved:
@@ -120,12 +123,23 @@ def _state(observed: LocationObserved, status: BackupLocationStatus, now: dateti
     if status.init_status is InitStatus.COMPLETED:
         return ready("InitSucceeded", f"Repo at {spec.repository.address} is initialized")
     if observed.rejection:
-        return broken("JobRejected", f"The API server refuses the init Job: {observed.rejection}")
+        return broken(
+            "JobRejected", f"The API server refuses the init Job; correct what it names: {observed.rejection}"
+        )
     for _, stuck in observed.init.stuck(now):
-        return broken(stuck.reason, stuck.message)
+        return broken(stuck.reason, f"The repository cannot be initialized: {stuck.advice}")
     if status.init_status is InitStatus.FAILED:
-        return broken("InitFailed", (status.init_error_message or "").strip())
+        return broken("InitFailed", _advise(status.init_error_message or ""))
     return progressing("Initializing", f"Initializing the repo at {spec.repository.address}")
+
+
+def _advise(error: str) -> str:
+    """Return what init said, and what to do; the status itself keeps restic's own words."""
+    if any(words in error for words in _EXISTS):
+        remedy = "If it is yours, set spec.existingRepository to Adopt; if not, create a location with another prefix"
+    else:
+        remedy = f"It is tried again at least every {LAST_RETRY / 60:.0f} minutes: correct what is named here"
+    return f"{error.strip().rstrip('.')}. {remedy}"
 
 
 def _deleting(observed: LocationObserved, now: datetime) -> Plan:
@@ -138,7 +152,8 @@ def _deleting(observed: LocationObserved, now: datetime) -> Plan:
         f"Deletion waits, as policies still back up to this location: {names}. Delete them or change their "
         "spec.destination; the data in the bucket stays either way"
     )
-    return Plan(tuple(_status(observed, location.status, broken("DeletionBlocked", message), now)))
+    status = replace_status(location.status, observed_generation=location.metadata.generation)
+    return Plan(tuple(_status(observed, status, broken("DeletionBlocked", message), now)))
 
 
 def _status(observed: LocationObserved, status: BackupLocationStatus, state: State, now: datetime) -> list[Action]:

@@ -54,9 +54,9 @@ def _active(policy: MetadataBackupPolicy, now: datetime) -> ActiveSchedule | Non
         parse_schedule(spec.schedule, spec.time_zone)
     except ValueError:
         return None
-    if before and (before.schedule, before.time_zone) == (spec.schedule, spec.time_zone):
+    if before and (before.schedule, before.time_zone or "") == (spec.schedule, spec.time_zone):
         return before
-    return ActiveSchedule(schedule=spec.schedule, time_zone=spec.time_zone, since=now.replace(microsecond=0))
+    return ActiveSchedule(schedule=spec.schedule, time_zone=spec.time_zone or None, since=now.replace(microsecond=0))
 
 
 def find_cause(
@@ -78,7 +78,7 @@ def find_cause(
             '-p \'{"spec": {"suspend": false}}\''
         )
     for _, stuck in backups.stuck(now):
-        return stuck.reason, f"a backup cannot start: {stuck.message}"
+        return stuck.reason, f"a backup cannot start: {stuck.advice}"
     if backups.running:
         return "BackupRunning", f"Job {backups.running[-1].metadata.name} still runs"
     if policy.status.backup_status is Outcome.FAILED:

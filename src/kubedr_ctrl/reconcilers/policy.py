@@ -5,7 +5,7 @@ from datetime import datetime
 
 from kubedr_ctrl.api.location import BackupLocation
 from kubedr_ctrl.api.meta import Condition, find_condition
-from kubedr_ctrl.api.names import SPEC_HASH_ANNOTATION
+from kubedr_ctrl.api.names import SPEC_HASH_ANNOTATION, cronjob_name
 from kubedr_ctrl.api.policy import OVERDUE, MetadataBackupPolicy
 from kubedr_ctrl.api.record import MetadataBackupRecord
 from kubedr_ctrl.api.result import Outcome
@@ -101,13 +101,22 @@ def _state(observed: PolicyObserved, overdue: Condition | None, now: datetime) -
             f"BackupLocation {name!r}, named in spec.destination, does not exist: create it or correct the name",
         )
     if observed.rejection:
-        return broken("CronJobRejected", f"The API server refuses the CronJob: {observed.rejection}")
+        return broken(
+            "CronJobRejected", f"The API server refuses the CronJob; correct what it names: {observed.rejection}"
+        )
     if location.status.repository_id is None:
-        return progressing("LocationNotReady", f"Waiting for BackupLocation {name!r} to be initialized")
+        return progressing(
+            "LocationNotReady",
+            f"Waiting for BackupLocation {name!r} to be initialized: 'kubectl describe bl {name}' says more",
+        )
     for _, stuck in observed.backups.stuck(now):
-        return broken(stuck.reason, f"A backup cannot start: {stuck.message}")
+        return broken(stuck.reason, f"A backup cannot start: {stuck.advice}")
     if policy.status.backup_status is Outcome.FAILED:
-        return broken("BackupFailed", policy.status.backup_error_message or "")
+        return broken(
+            "BackupFailed",
+            f"{(policy.status.backup_error_message or '').strip().rstrip('.')}. To try again before the schedule does: "
+            f"kubectl create job again --from=cronjob/{cronjob_name(policy.metadata.name)}",
+        )
     if overdue is not None and overdue.status == "True":
         return broken("BackupOverdue", overdue.message)
     if policy.spec.suspend:

@@ -51,7 +51,11 @@ def _state(observed: RecordObserved) -> State:
             "again with existingRepository: Adopt",
         )
     if observed.record.metadata.deletion_timestamp is not None:
-        return progressing("Forgetting", f"Snapshot {spec.snapshot_id} is being removed from the repository")
+        return progressing(
+            "Forgetting",
+            f"Snapshot {spec.snapshot_id} is being removed from the repository; if that lasts, "
+            f"'kubectl events --for backuplocation/{spec.backuploc}' tells why",
+        )
     return ready("Available", "The backup can be restored")
 
 

@@ -76,10 +76,11 @@ def _state(observed: RestoreObserved, status: MetadataRestoreStatus, now: dateti
     if status.restore_status is Outcome.COMPLETED:
         return ready("RestoreSucceeded", f"{spec.mbr_name} is restored into volume {spec.pvc_name}")
     if status.restore_status is Outcome.FAILED:
-        return broken("RestoreFailed", status.restore_error_message or "")
+        error = (status.restore_error_message or "").strip().rstrip(".")
+        return broken("RestoreFailed", f"{error}. A restore runs once: to try again, create another MetadataRestore")
     if observed.jobs.jobs:
         for _, stuck in observed.jobs.stuck(now):
-            return progressing(stuck.reason, f"The restore cannot start yet: {stuck.message}")
+            return progressing(stuck.reason, f"The restore cannot start yet: {stuck.advice}")
         return progressing("Restoring", f"Restoring {spec.mbr_name} into volume {spec.pvc_name}")
     if observed.record is None:
         return progressing(

@@ -38,7 +38,7 @@ def test_check_says_of_each_thing_whether_it_is_well(own: Kubedr) -> None:
     own.recorded("now")
     code, said = kubedrctl(own, "check", "--timeout=0")
     assert code == 1
-    assert "✗ MetadataBackupPolicy nightly: the disk is full\n" in said
+    assert "✗ MetadataBackupPolicy nightly: the disk is full. To try again" in said
 
     own.stop()
     code, said = kubedrctl(own, "check", "--timeout=0")

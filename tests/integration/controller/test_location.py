@@ -30,7 +30,8 @@ def test_failure_shows_in_status_and_event_and_heals_with_another_try(shared: Ku
     shared.apply(shared.location("bad"))
     first = shared.next_job("bad", Operation.INIT)
     shared.finish(first, failure(Operation.INIT, EXISTS, Reason.REPOSITORY_EXISTS))
-    shared.wait_ready("BackupLocation", "bad", "InitFailed")
+    message = shared.wait_ready("BackupLocation", "bad", "InitFailed")
+    assert message.startswith(f"{EXISTS.strip()}. If it is yours, set spec.existingRepository to Adopt")
     status = shared.status("BackupLocation", "bad")
     assert status["initStatus"] == "Failed"
     assert status["initErrorMessage"] == EXISTS
@@ -62,7 +63,7 @@ def test_a_missing_secret_is_named_within_a_minute_and_heals(shared: Kubedr) -> 
     job = shared.next_job("no-secret", Operation.INIT)
     pod = shared.plane.pods.of_job(shared.namespace, job)
     shared.plane.pods.wait(shared.namespace, pod, "CreateContainerConfigError", 'secret "nope" not found')
-    assert shared.wait_ready("BackupLocation", "no-secret", "ConfigurationMissing") == 'secret "nope" not found'
+    assert 'secret "nope" not found; create' in shared.wait_ready("BackupLocation", "no-secret", "ConfigurationMissing")
     shared.wait_ready("BackupLocation", "no-secret", "InitFailed", timeout=60)
     assert shared.status("BackupLocation", "no-secret")["initErrorMessage"] == 'secret "nope" not found'
     shared.recorded(job)

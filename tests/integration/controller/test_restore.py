@@ -33,7 +33,7 @@ def test_failure_shows_in_status_and_event_and_is_not_tried_again(shared: Kubedr
     shared.apply(shared.restore("mrfail", record))
     job = shared.next_job("mrfail", Operation.RESTORE)
     shared.finish(job, failure(Operation.RESTORE, message))
-    assert shared.wait_ready("MetadataRestore", "mrfail", "RestoreFailed") == message
+    assert shared.wait_ready("MetadataRestore", "mrfail", "RestoreFailed").startswith(f"{message}. A restore runs once")
     status = shared.status("MetadataRestore", "mrfail")
     assert (status["restoreStatus"], status["restoreErrorMessage"]) == ("Failed", message)
     shared.recorded(job)
@@ -56,7 +56,7 @@ def test_a_missing_volume_is_named_and_waited_for(shared: Kubedr) -> None:
     pod = shared.plane.pods.of_job(shared.namespace, job)
     missing = '0/1 nodes are available: persistentvolumeclaim "no-such-volume" not found.'
     shared.plane.pods.unschedulable(shared.namespace, pod, missing)
-    assert missing in shared.wait_ready("MetadataRestore", "mrvolume", "Unschedulable")
+    assert missing.rstrip(".") in shared.wait_ready("MetadataRestore", "mrvolume", "Unschedulable")
     assert "restoreStatus" not in shared.status("MetadataRestore", "mrvolume")
     shared.finish(job, report(Operation.RESTORE))
     shared.wait_ready("MetadataRestore", "mrvolume", "RestoreSucceeded")
@@ -69,8 +69,9 @@ def test_a_pod_that_cannot_be_created_fails_in_the_words_of_the_guide(own: Kubed
             verbs = [{"op": "replace", "path": f"/rules/{number}/verbs", "value": ["get", "list", "watch"]}]
             own.plane.request("PATCH", own.role_path, verbs, content_type="application/json-patch+json")
     own.apply(own.restore("mrbad", record))
-    message = own.wait_ready("MetadataRestore", "mrbad", "RestoreFailed")
-    assert message.startswith("Error in creating restore pod: jobs.batch is forbidden")
+    own.wait_ready("MetadataRestore", "mrbad", "RestoreFailed")
     status = own.status("MetadataRestore", "mrbad")
-    assert (status["restoreStatus"], status["restoreErrorMessage"]) == ("Failed", message)
+    message = status["restoreErrorMessage"]
+    assert message.startswith("Error in creating restore pod: jobs.batch is forbidden")
+    assert status["restoreStatus"] == "Failed"
     assert own.events("mrbad") == [("Error", "RestoreFailed", message)]

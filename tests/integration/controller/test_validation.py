@@ -110,6 +110,7 @@ def test_a_name_too_long_for_a_cronjob_is_refused(plane: ControlPlane, namespace
         ("BackupLocation", LOCATION, {"url": "http://other.example.com"}, "create a new BackupLocation"),
         ("BackupLocation", LOCATION, {"bucketName": "other"}, "create a new BackupLocation"),
         ("BackupLocation", LOCATION, {"prefix": "other"}, "create a new BackupLocation"),
+        ("BackupLocation", {**LOCATION, "prefix": "some"}, {"prefix": ""}, "create a new BackupLocation"),
         ("MetadataBackupRecord", RECORD, {"policy": "other"}, "a record says what was backed up and cannot change"),
         ("MetadataRestore", RESTORE, {"pvcName": "other"}, "create another MetadataRestore"),
     ],
@@ -136,9 +137,6 @@ def test_manifests_of_the_original_apply_unchanged_and_defaults_are_its_own(
         "retainNumBackups": 120,
         "suspend": False,
         "backupTimeout": "1h",
-        "certsDir": "",
-        "timeZone": "",
-        "options": {},
     }
 
 
