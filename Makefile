@@ -26,11 +26,13 @@ crds: $(VENV)/complete ## write the CustomResourceDefinitions from the models
 	$(RUN) kubedr_ctrl.api.crd manifests/crds
 	$(RUN) kubedr_ctrl.api.crd charts/kubedr/files/crds
 
-docs: crds ## write all that is generated: CustomResourceDefinitions, manifests, the chart's README and schema, the metric reference
+docs: crds ## write all that is generated: CustomResourceDefinitions, manifests, tables in docs/, what kubectl says
+	$(RUN) e2e tools
 	$(RUN) tests.chart.readme charts/kubedr
 	$(RUN) tests.chart.schema charts/kubedr
 	$(RUN) tests.chart.manifests manifests
 	$(RUN) tests.unit.reference
+	$(RUN) tests.integration.controller.kubectl_page
 
 test: lint ## lint, then unit and integration tests (a real API server, etcd, restic and S3; no containers)
 	$(RUN) e2e tools

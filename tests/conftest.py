@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers.apiserver import ControlPlane, control_plane
 from tests.servers.etcd import Etcd, etcd
-from tests.servers.kubedr import MANIFESTS
+from tests.servers.kubedr import install_kinds
 from tests.servers.pki import Authority
 from tests.servers.process import BINARIES
 from tests.servers.s3 import S3, black_hole, s3
@@ -46,8 +46,7 @@ def _control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
 @pytest.fixture(scope="session")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     """A control plane that has our four kinds."""
-    control_plane.kubectl("apply", "-k", str(MANIFESTS / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    install_kinds(control_plane)
     return control_plane
 
 

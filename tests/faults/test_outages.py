@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from kubedr_ctrl.resources import POLICIES
 from tests.faults.backups import Backup, Backups
 from tests.faults.proxy import Fault, FaultProxy, Match, answer, everything, fault_proxy, refuse
 from tests.servers.apiserver import ControlPlane, control_plane
-from tests.servers.kubedr import MANIFESTS, Kubedr, installed
+from tests.servers.kubedr import MANIFESTS, Kubedr, install_kinds, installed, loosen
 from tests.servers.process import binary
 
 OUTAGE = float(os.environ.get("KUBEDR_OUTAGE", "40"))
@@ -32,11 +33,6 @@ def _own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlan
 def reveal(backups: Backups, backup: Backup) -> None:
     """Reveal the backup as soon as the API server serves our kinds again."""
     backups.kubedr.persist(lambda: backups.reveal(backup), f"{backup} to be revealed")
-
-
-def install_kinds(plane: ControlPlane) -> None:
-    plane.kubectl("apply", "-k", str(MANIFESTS / "crds"))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 
 
 def said(kubedr: Kubedr, words: str) -> int:
@@ -116,7 +112,7 @@ def test_an_object_that_does_not_fit_says_so_itself_and_disturbs_no_other(
     with installed(own_plane, tmp_path) as kubedr:
         kubedr.start()
         kubedr.scheduled("fits")
-        loosen(own_plane, "metadatabackuppolicies.kubedr.catalogicsoftware.com", "retainNumBackups")
+        loosen(own_plane, POLICIES, "retainNumBackups")
         odd = kubedr.policy("odd", "fits-loc", retainNumBackups="many")
         kubedr.persist(lambda: kubedr.apply(odd), "the loosened schema to be in force")
         message = kubedr.wait_ready("MetadataBackupPolicy", "odd", "Unreadable")
@@ -125,18 +121,6 @@ def test_an_object_that_does_not_fit_says_so_itself_and_disturbs_no_other(
         kubedr.wait_ready("MetadataBackupPolicy", "other", "Scheduled")
         kubedr.apply(kubedr.policy("odd", "fits-loc", retainNumBackups=3))
         kubedr.wait_ready("MetadataBackupPolicy", "odd", "Scheduled")
-
-
-def loosen(plane: ControlPlane, crd: str, field: str) -> None:
-    """Let the API server accept anything for a field of spec, as a later version of the kind might."""
-    properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
-    anything = {"x-kubernetes-preserve-unknown-fields": True}
-    plane.request(
-        "PATCH",
-        f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}",
-        [{"op": "replace", "path": f"{properties}/{field}", "value": anything}],
-        content_type="application/json-patch+json",
-    )
 
 
 @pytest.mark.timeout(300)

@@ -20,6 +20,7 @@ import yaml
 
 from kubedr_ctrl.api.names import API_VERSION
 from kubedr_ctrl.api.result import Etcd, Operation, Outcome, Reason, Result, Snapshot
+from kubedr_ctrl.kube.codec import Resource
 from kubedr_ctrl.resources import JOBS, LOCATIONS, POLICIES, RECORDS, RESTORES
 from tests.servers.apiserver import ApiError, ControlPlane
 from tests.servers.process import LOOPBACK, free_port, tail
@@ -37,7 +38,7 @@ def report(operation: Operation, *, snapshot: str = "34abbf1b", at: datetime | N
     """Return the termination message of a worker that succeeded, unless `changes` say otherwise."""
     now = at or datetime.now(UTC)
     result = Result(operation=operation, outcome=Outcome.COMPLETED, reason=Reason.COMPLETED, started=now, finished=now)
-    if operation is Operation.INIT:
+    if operation is Operation.INIT and "outcome" not in changes:
         result = result.model_copy(update={"repository_id": "aec1c2d0"})
     if operation is Operation.BACKUP and "outcome" not in changes:
         figures = Snapshot(
@@ -360,3 +361,21 @@ def installed(plane: ControlPlane, directory: Path, server: str = "") -> Iterato
             yield instance
         finally:
             instance.stop_all()
+
+
+def install_kinds(plane: ControlPlane) -> None:
+    """Install our four kinds, as they are in manifests/."""
+    plane.kubectl("apply", "-k", str(MANIFESTS / "crds"))
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+
+
+def loosen(plane: ControlPlane, kind: Resource[Any], field: str) -> None:
+    """Let the API server accept anything for a field of spec, as a later version of the kind might."""
+    properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
+    anything = {"x-kubernetes-preserve-unknown-fields": True}
+    plane.request(
+        "PATCH",
+        f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{kind.group}",
+        [{"op": "replace", "path": f"{properties}/{field}", "value": anything}],
+        content_type="application/json-patch+json",
+    )

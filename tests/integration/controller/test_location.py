@@ -1,12 +1,9 @@
 import re
 
 from kubedr_ctrl.api.result import Operation, Reason
+from tests.integration.controller.states import EXISTS
 from tests.servers.kubedr import REPO, Kubedr, failure, report
 
-EXISTS = (
-    "Fatal: create key in repository at s3:http://10.106.189.174:9000/testbucket62 failed: "
-    "repository master key and config already initialized\n"
-)
 CTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d \d{4}")
 
 
