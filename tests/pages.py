@@ -18,4 +18,4 @@ def rows(page: str, first: str) -> list[list[str]]:
     """Return the rows of the page's table whose first column is headed `first`."""
     _, _, table = (DOCS / page).read_text().partition(f"\n| {first} |")
     lines = table.partition("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines]
+    return [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines]
