@@ -103,14 +103,14 @@ def facts(pod: Object) -> dict[str, str]:
     assert read_only >= set(hosts)
     references = [entry.get("valueFrom", {}).get("secretKeyRef") for entry in container["env"]]
     keys = [f"{reference['name']}/{reference['key']}" for reference in references if reference]
-    forgiven = {"operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
+    forgiven = {taint["effect"] for taint in spec["tolerations"] if "tolerationSeconds" not in taint}
     return {
         "user": "root" if user == 0 else str(user),
         "network": "the node's" if spec.get("hostNetwork") else "its own",
         "the node's files": "`certsDir`, read-only" if hosts else "none",
         "volumes": "`pvcName`" if any("persistentVolumeClaim" in volume for volume in volumes) else "none",
         "secrets": ", ".join(SECRETS[key] for key in keys if key in SECRETS),
-        "tolerates `NoSchedule`": "all" if forgiven else "no",
+        "tolerates taints": "all of `NoSchedule`, and those of control-plane nodes" if forgiven else "no",
     }
 
 

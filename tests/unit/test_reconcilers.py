@@ -402,6 +402,13 @@ def test_the_newest_recorded_jobs_of_each_outcome_are_kept() -> None:
     assert [delete.name for delete in gone] == ["j0", "j2", "j1"]
 
 
+def test_a_location_that_somebody_else_calls_completed_is_initialized_all_the_same() -> None:
+    observed = location.LocationObserved(a_location(initStatus="Completed", initTime="Thu Jan 30 15:05:56 2020"), IMAGE)
+    plan = location.reconcile(observed, NOW)
+    assert "CreateJob" in kinds(plan)
+    assert said(plan)[:2] == ("False", "Initializing")
+
+
 def test_status_of_a_location_starts_as_initializing() -> None:
     plan = location.reconcile(location.LocationObserved(a_location(), IMAGE), NOW)
     (status,) = (action.status for action in plan.actions if isinstance(action, SetStatus))

@@ -149,6 +149,11 @@ class BackupLocationStatus(Model):
     recorded: tuple[RecordedJob, ...] = ()
     """Jobs whose outcome stands in this status while the Job may still be there."""
 
+    @property
+    def initialized(self) -> bool:
+        """Whether backups can go there. The original KubeDR left no repository ID: that is found by a new try."""
+        return self.init_status is InitStatus.COMPLETED and self.repository_id is not None
+
 
 class BackupLocation(Model):
     """An S3 bucket that holds a restic repository, encrypted and deduplicated."""

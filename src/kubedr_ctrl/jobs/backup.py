@@ -32,6 +32,13 @@ from kubedr_ctrl.jobs.template import (
 
 CONTROL_PLANE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 """How the nodes that run etcd are labelled: today, and before Kubernetes 1.20."""
+CONTROL_PLANE_TAINTS = (
+    "CriticalAddonsOnly",
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/etcd",
+    "node-role.kubernetes.io/master",
+)
+"""Taints by which distributions evict from their control-plane nodes what does not tolerate them."""
 UNSEEN_JOBS = 100
 """How many ended Jobs the CronJob itself keeps: only of matter while no controller is there to see them."""
 
@@ -93,7 +100,10 @@ def _pod(policy: MetadataBackupPolicy, location: BackupLocation, cluster: str) -
         ],
         volumes=volumes,
         mounts=mounts,
-        tolerations=[{"operator": "Exists", "effect": "NoSchedule"}],
+        tolerations=[
+            {"operator": "Exists", "effect": "NoSchedule"},
+            *({"key": key, "operator": "Exists", "effect": "NoExecute"} for key in CONTROL_PLANE_TAINTS),
+        ],
         spec={
             "hostNetwork": True,
             "dnsPolicy": "ClusterFirstWithHostNet",

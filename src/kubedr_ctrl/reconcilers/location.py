@@ -62,14 +62,15 @@ def reconcile(observed: LocationObserved, now: datetime) -> Plan:
         actions.append(SetFinalizers((*location.metadata.finalizers, LOCATION_FINALIZER)))
     status = location.status
     wait = next_look(observed.init, now)
-    if status.init_status is InitStatus.COMPLETED:
+    if status.initialized:
         status = replace_status(status, observed_generation=location.metadata.generation)
     elif not observed.init.unrecorded:
         delay = _delay(location, now)
         if delay <= 0:
             attempt = f"{location.metadata.generation} {status.init_time}"
             actions.append(CreateJob(init_job(location, observed.setup, attempt=attempt)))
-            if status.init_status is None or status.observed_generation != location.metadata.generation:
+            tried = status.init_status in (InitStatus.INITIALIZING, InitStatus.FAILED)
+            if not tried or status.observed_generation != location.metadata.generation:
                 status = replace_status(status, init_status=InitStatus.INITIALIZING)
             status = replace_status(status, observed_generation=location.metadata.generation)
         else:
@@ -120,7 +121,7 @@ def _forget(observed: LocationObserved, now: datetime) -> tuple[list[Action], fl
 
 def _state(observed: LocationObserved, status: BackupLocationStatus, now: datetime) -> State:
     spec = observed.location.spec
-    if status.init_status is InitStatus.COMPLETED:
+    if status.initialized:
         return ready("InitSucceeded", f"Repo at {spec.repository.address} is initialized")
     if observed.rejection:
         return broken(

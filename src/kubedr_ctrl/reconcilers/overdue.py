@@ -68,7 +68,7 @@ def find_cause(
 ) -> tuple[str, str]:
     """Return the likeliest cause of there being no good backup: a word for machines, and words that help."""
     name = cronjob_name(policy.metadata.name)
-    if location is None or location.status.repository_id is None:
+    if location is None or not location.status.initialized:
         return "LocationNotReady", f"BackupLocation {policy.spec.destination!r} is missing or not initialized"
     if cronjob is None:
         return "CronJobMissing", f"CronJob {name} is not there"

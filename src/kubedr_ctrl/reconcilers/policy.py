@@ -72,7 +72,7 @@ def rejected(observed: PolicyObserved, message: str, now: datetime) -> Plan:
 
 def _cronjob(observed: PolicyObserved) -> list[Action]:
     location = observed.location
-    if location is None or location.status.repository_id is None:
+    if location is None or not location.status.initialized:
         return []
     wanted = backup_cronjob(observed.policy, location, observed.cluster, observed.setup)
     applied = observed.cronjob.metadata.annotations.get(SPEC_HASH_ANNOTATION) if observed.cronjob else None
@@ -104,7 +104,7 @@ def _state(observed: PolicyObserved, overdue: Condition | None, now: datetime) -
         return broken(
             "CronJobRejected", f"The API server refuses the CronJob; correct what it names: {observed.rejection}"
         )
-    if location.status.repository_id is None:
+    if not location.status.initialized:
         return progressing(
             "LocationNotReady",
             f"Waiting for BackupLocation {name!r} to be initialized: 'kubectl describe bl {name}' says more",
