@@ -15,7 +15,6 @@ from pathlib import Path
 from e2e.cluster import ON_NODE
 from e2e.machine import REPOSITORY, environment
 
-DOCS = REPOSITORY / "docs"
 _BLOCK = re.compile(
     r"(<!-- not run here: (?P<why>.+?) -->\n+)?```(?P<language>\S*)(?P<more>[^\n]*)\n(?P<text>.*?)```", re.DOTALL
 )
@@ -33,8 +32,8 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """Yield the blocks of commands in `docs/<page>.md`."""
-    for match in _BLOCK.finditer((DOCS / f"{page}.md").read_text()):
+    """Yield the blocks of commands in a page, whose path is given as from the repository."""
+    for match in _BLOCK.finditer((REPOSITORY / page).read_text()):
         if match["language"] == "sh":
             yield Block(page, match["text"], match["more"].strip() == "node", match["why"] or "")
 
@@ -74,7 +73,7 @@ class Reader:
         done = subprocess.run(
             argv, cwd=self.directory, env=self.variables, capture_output=True, text=True, check=False, timeout=600
         )
-        assert not done.returncode, f"docs/{block.page}.md:\n{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert not done.returncode, f"{block.page}:\n{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         if not block.on_node:
             self.variables = dict(line.split("=", 1) for line in exports.read_text().split("\0") if line)
         return done.stdout

@@ -32,7 +32,7 @@ def test_a_dead_control_plane_comes_back_from_a_backup(tmp_path: Path) -> None:
         },
         variables={"S3_ACCESS_KEY": lent.s3.access_key, "S3_SECRET_KEY": lent.s3.secret_key},
     )
-    for page in ("configuration", "backup"):
+    for page in ("docs/configuration.md", "docs/backup.md"):
         reader.read(page)
     lent.kubectl("create", "configmap", MARKER)
 
@@ -40,7 +40,7 @@ def test_a_dead_control_plane_comes_back_from_a_backup(tmp_path: Path) -> None:
         shutil.copy(BIN / program, tmp_path)
         run("docker", "cp", tmp_path / program, f"{ON_NODE[-1]}:/usr/local/bin/{program}")
     reader.variables["RESTIC_PASSWORD"] = (tmp_path / "restic-password").read_text().strip()
-    reader.read("disaster-recovery")
+    reader.read("docs/disaster-recovery.md")
 
     assert MARKER not in lent.kubectl("get", "configmaps", "-o", "name")
     assert recorded(lent, "after-the-disaster") == "Completed"

@@ -19,7 +19,8 @@ Object = dict[str, Any]
 def take_away(cluster: Cluster, namespace: str) -> None:
     """Delete a namespace with an installation in it, whether or not a controller is there to let it go."""
     run("helm", "uninstall", "kubedr", f"--namespace={namespace}", "--wait", "--ignore-not-found")
-    for item in cluster.kubectl("-n", namespace, "get", "bl,mbp,mbr", "-o", "name").split():
+    cluster.kubectl("-n", namespace, "delete", "deployments,cronjobs", "--all", "--cascade=foreground", "--timeout=60s")
+    for item in cluster.kubectl("-n", namespace, "get", "bl,mbp,mbr,jobs", "-o", "name").split():
         cluster.kubectl("-n", namespace, "patch", item, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
     cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
 

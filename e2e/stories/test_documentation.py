@@ -7,7 +7,11 @@ from e2e.cluster import Cluster
 from e2e.pages import Reader
 from e2e.stories.teller import take_away
 
-PAGES = ("installation", "configuration", "backup", "restore", "pausing", "troubleshooting", "uninstall")
+CHAPTERS = (
+    *("installation", "configuration", "backup", "monitoring", "runbooks", "restore", "pausing"),
+    *("troubleshooting", "uninstall"),
+)
+PAGES = ("README.md", *(f"docs/{chapter}.md" for chapter in CHAPTERS))
 
 
 def test_the_pages_say_what_works(lent: Cluster, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.stories.test_documentation import PAGES as STORY
 from kubedr_ctrl.api.result import Reason
 from tests.unit.reference import DOCS, written
 from tests.unit.reference import PAGES as WITH_TABLES
@@ -16,6 +17,17 @@ ROOT = DOCS.parent
 def test_tables_are_those_of_the_code(page: Path) -> None:
     text = page.read_text()
     assert written(page.stem, text) == text, "run 'make docs'"
+
+
+def test_each_page_with_commands_is_run_by_a_story_or_by_a_test() -> None:
+    by_tests = {"docs/distributions.md", "docs/migration.md", "docs/security.md"}
+    run = {*STORY, "docs/configuration.md", "docs/backup.md", "docs/disaster-recovery.md", *by_tests}
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        text = page.read_text()
+        name = str(page.relative_to(ROOT))
+        assert "```sh" not in text or name in run, name
+        # What is shown indented is what programs say, or a make target, which needs no story.
+        assert not re.search(r"^    (kubectl|helm|restic|etcd\w+) ", text, re.MULTILINE), name
 
 
 def test_troubleshooting_has_every_reason_and_the_words_of_its_messages() -> None:
