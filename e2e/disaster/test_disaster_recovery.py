@@ -17,6 +17,7 @@ def test_a_dead_control_plane_comes_back_from_a_backup(tmp_path: Path) -> None:
     lent = cluster.current()
     [node] = json.loads(run("docker", "inspect", ON_NODE[-1]))
     address = node["NetworkSettings"]["Networks"][docker.NETWORK]["IPAddress"]
+    cluster_id = lent.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
     bucket = f"disaster-{secrets.token_hex(4)}"
     clean(lent)
     reader = Reader(
@@ -26,6 +27,7 @@ def test_a_dead_control_plane_comes_back_from_a_backup(tmp_path: Path) -> None:
             "http://minio.example.com:9000": lent.s3.endpoint,
             "bucketName: kubedr": f"bucketName: {bucket}",
             "203.0.113.10": address,
+            "00000000-1111-2222-3333-444444444444": cluster_id,
             "/root/kubeadm.conf": "/kind/kubeadm.conf",
             # A container as a machine does not pass the checks that are about kernels and swap.
             "DirAvailable--var-lib-etcd": "all",

@@ -76,9 +76,9 @@ class Teller:
         self.kubectl("create", "job", job, f"--from=cronjob/{self.name}-backup-cronjob")
         return job
 
-    def backup_changed(self, **container: Any) -> str:
+    def backup_changed(self, suffix: str = "changed", **container: Any) -> str:
         """Run a backup whose container differs from the CronJob's, as after an accident with the CronJob."""
-        job = f"{self.name}-changed"
+        job = f"{self.name}-{suffix}"
         template = self.get("cronjob", f"{self.name}-backup-cronjob")["spec"]["jobTemplate"]
         template["spec"]["template"]["spec"]["containers"][0] |= container
         document = {

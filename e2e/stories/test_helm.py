@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from e2e.cluster import NAMESPACE, Cluster
 from e2e.machine import REPOSITORY, run
 from e2e.stories.teller import Object, Teller, take_away
 
+GO = "/data/go"
 CHART = str(REPOSITORY / "charts" / "kubedr")
 
 
@@ -47,6 +49,18 @@ class Release(Teller):
     def clean(self) -> None:
         take_away(self.cluster, self.namespace)
 
+    def held_backup(self, number: int) -> str:
+        """Start a backup that runs until `let_go`."""
+        wait = f'until [ -e {GO} ]; do sleep 0.1; done; exec kubedr-worker "$0"'
+        job = self.backup_changed(f"held-{number}", command=["sh", "-c", wait])
+        self.kubectl("wait", "--for=jsonpath={.status.ready}=1", f"job/{job}", "--timeout=60s")
+        return job
+
+    def let_go(self, job: str) -> None:
+        """Have a held backup go on; it must still be running."""
+        assert self.get("job", job)["status"]["active"] == 1
+        self.kubectl("exec", f"job/{job}", "--", "touch", GO)
+
     def totals(self) -> tuple[int, int, int]:
         totals = self.status("MetadataBackupPolicy").get("totals", {})
         return totals.get("backups", 0), totals.get("successful", 0), totals.get("failed", 0)
@@ -62,23 +76,29 @@ def release(lent: Cluster, request: pytest.FixtureRequest) -> Iterator[Release]:
     release.clean()
 
 
-def test_from_installation_to_end_and_back_no_backup_is_lost(release: Release) -> None:
+def test_from_installation_to_end_and_back_no_backup_is_lost(release: Release, tmp_path: Path) -> None:
     policy = {"destination": release.name, "schedule": "0 0 1 1 *"}
     first = release.values({release.name: policy, "other": policy})
-    release.helm("install", "kubedr", CHART, "--wait", "--timeout=3m", values=first)
+    release.helm("package", CHART, "--version=0.0.9", "--app-version=0.0.9", f"--destination={tmp_path}")
+    earlier = str(tmp_path / "kubedr-0.0.9.tgz")
+    release.helm("install", "kubedr", earlier, "--wait", "--timeout=3m", values=first)
     release.wait_ready("BackupLocation")
     release.wait_ready("MetadataBackupPolicy")
     assert " leads\n" in release.helm("test", "kubedr", "--logs")
 
-    running = release.backup_now(1)
+    running = release.held_backup(1)
     second = release.values({release.name: {**policy, "retainNumBackups": 7}}, controller={"logLevel": "DEBUG"})
     release.helm("upgrade", "kubedr", CHART, "--wait", "--timeout=3m", values=second)
+    release.let_go(running)
     assert release.recorded(running) == "Completed"
     assert release.get("MetadataBackupPolicy")["spec"]["retainNumBackups"] == 7
     assert "other" not in release.kubectl("get", "mbp", "-o", "name")
 
-    running = release.backup_now(2)
+    running = release.held_backup(2)
     release.helm("rollback", "kubedr", "1", "--wait", "--timeout=3m")
+    release.let_go(running)
+    assert release.get("MetadataBackupPolicy")["spec"]["retainNumBackups"] == 120
+    assert "other" in release.kubectl("get", "mbp", "-o", "name")
     assert release.recorded(running) == "Completed"
     assert release.totals() == (2, 2, 0)
 

@@ -28,7 +28,7 @@ def installed(lent: Cluster, tmp_path: Path) -> Iterator[Teller]:
     kustomization |= {
         "resources": ["namespace.yaml", *(os.path.relpath(overlay / path, tmp_path.resolve()) for path in wanted)],
         "components": [os.path.relpath(overlay / path, tmp_path.resolve()) for path in components],
-        "images": [{"name": "kubedr", "newName": repository, "newTag": tag}],
+        "images": [{"name": "registry.example.com/kubedr", "newName": repository, "newTag": tag}],
     }
     for file in ("namespace.yaml", "set-namespace.yaml"):
         shutil.copy(overlay / file, tmp_path)

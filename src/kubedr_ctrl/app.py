@@ -194,7 +194,9 @@ class App:
 
     async def _worker_setup(self) -> WorkerSetup:
         settings = self._settings
-        common = WorkerSetup(settings.worker_image, proxies=settings.proxies, ca_bundle=settings.ca_bundle)
+        common = WorkerSetup(
+            settings.worker_image, proxies=settings.proxies, ca_bundle=settings.ca_bundle, pods=settings.job_pods
+        )
         if settings.worker_image:
             return common
         spec = (await self._client.get(PODS, settings.namespace, settings.pod_name)).spec

@@ -1,16 +1,22 @@
 """The controller's settings, from environment variables `KUBEDR_…`."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.location import CaBundle, KeySelector
+from kubedr_ctrl.jobs.template import PodDefaults
 
 PREFIX = "KUBEDR_"
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 class Settings(Model):
@@ -34,6 +40,8 @@ class Settings(Model):
     """Hosts that Jobs reach without a proxy, separated by commas."""
     ca_config_map: str = Field(default="", pattern="^([^/]+/[^/]+)?$")
     """`NAME/KEY` of the ConfigMap with certificates for S3 endpoints whose BackupLocation names none."""
+    job_pods: Annotated[PodDefaults, BeforeValidator(_json)] = PodDefaults()
+    """JSON of what all Jobs' pods get: labels, annotations, resources, nodeSelector, tolerations, priorityClassName."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Where /metrics, /livez and /readyz are served."""
     metrics_authentication: bool = False

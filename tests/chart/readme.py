@@ -10,8 +10,9 @@ import yaml
 
 INTRODUCTION = """# KubeDR's Helm chart
 
-    helm install kubedr charts/kubedr --namespace kubedr-system --create-namespace
-    kubectl label namespace kubedr-system pod-security.kubernetes.io/enforce=privileged
+    helm upgrade --install kubedr charts/kubedr --namespace kubedr-system --create-namespace \\
+      --set image.repository=registry.example.com/kubedr
+    kubectl label namespace kubedr-system pod-security.kubernetes.io/enforce=privileged --overwrite
 
 One release watches its own namespace. The CustomResourceDefinitions are part of the release, so that `helm upgrade`
 upgrades them, and stay when it is uninstalled, with all backup records in them. Of several releases in a cluster, in

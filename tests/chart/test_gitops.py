@@ -12,6 +12,7 @@ from tests.chart.helm import ROOT, only, render
 
 GITOPS = ROOT / "manifests" / "gitops"
 FLUX = {item["kind"]: item for item in yaml.safe_load_all((GITOPS / "flux.yaml").read_text())}
+HEALTH = yaml.safe_load(yaml.safe_load((GITOPS / "argocd-cm.yaml").read_text())["data"]["resource.customizations"])
 ARGO = yaml.safe_load((GITOPS / "argocd.yaml").read_text())
 
 
@@ -34,7 +35,7 @@ def health(state: State | None, *, generation: int = 1) -> tuple[str, str]:
     resource = {"metadata": {"generation": generation}, "status": status if state else {}}
     lua = lupa.LuaRuntime()
     lua.globals().obj = lua.table_from(resource, recursive=True)
-    answer = lua.execute((GITOPS / "argocd-health.lua").read_text())
+    answer = lua.execute(HEALTH["kubedr.catalogicsoftware.com/*"]["health.lua"])
     return answer["status"], answer["message"]
 
 

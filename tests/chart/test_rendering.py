@@ -1,11 +1,15 @@
 """What the chart renders, for each thing that people set."""
 
+import re
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, ROOT, Object, documents, helm, hooks, only, render, rendered
+from kubedr_ctrl.settings import load_settings
+from tests.chart.helm import CHART, KUBERNETES, ROOT, Object, documents, helm, hooks, only, render, rendered
 from tests.chart.readme import described_values, readme
 from tests.chart.schema import schema
 
@@ -29,6 +33,26 @@ EVERYTHING: Object = {
         "podLabels": {"team": "platform"},
         "podAnnotations": {"example.com/a": "b"},
     },
+    "jobs": {
+        "resources": {"limits": {"memory": "1Gi"}},
+        "tolerations": [{"operator": "Exists"}],
+        "nodeSelector": {"disk": "ssd"},
+        "priorityClassName": "system-node-critical",
+        "podLabels": {"app": "backup"},
+        "podAnnotations": {"sidecar.istio.io/inject": "false"},
+    },
+    "extraObjects": [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "{{ .Release.Name }}-more",
+                "namespace": "{{ .Release.Namespace }}",
+                "labels": {"owner": "us"},
+                "annotations": {"example.com/note": "text"},
+            },
+        }
+    ],
     "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3129", "noProxy": "10.0.0.0/8,.svc"},
     "ca": {"certificates": "-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----", "key": "bundle.pem"},
     "locations": {"main": {"url": "https://s3.example.com", "bucketName": "kubedr", "credentials": "s3-creds"}},
@@ -45,7 +69,13 @@ EVERYTHING: Object = {
         },
         "tls": {"secretName": "metrics-tls"},
     },
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "interval": "1m30s",
+        "relabelings": [{"targetLabel": "cluster", "replacement": "prod"}],
+        "metricRelabelings": [{"regex": "workqueue_.*", "sourceLabels": ["__name__"], "action": "drop"}],
+    },
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs/runbooks.md"},
     "dashboards": {"enabled": True, "labels": {"team": "platform"}, "annotations": {"grafana_folder": "Backup"}},
 }
@@ -64,6 +94,12 @@ def test_lint_has_nothing_to_say() -> None:
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"metrics": {"tls": {"secret": "name"}}}, "additional properties 'secret' not allowed"),
         ({"serviceMonitor": {"enabled": "yes please"}}, "/serviceMonitor/enabled"),
+        ({"policies": {"a" * 38: {"destination": "a", "schedule": "@daily"}}}, "at most 37 characters"),
+        (
+            {"metrics": {"authentication": {"readers": [{"kind": "ServiceAccount", "name": "a"}]}}},
+            "missing property 'namespace'",
+        ),
+        ({"ca": {"certificates": "PEM", "configMap": "name"}}, "give the certificates in one of them"),
         ({"policies": {"nightly": {"destination": "a", "schedul": "@daily"}}}, "'schedul' not allowed"),
         ({"locations": {"main": {"url": "http://s3", "bucketName": "bucket"}}}, "missing property 'credentials'"),
         ({"dashboards": {"labels": {"grafana_dashboard": 1}}}, "/dashboards/labels/grafana_dashboard"),
@@ -92,6 +128,7 @@ def test_everything_that_can_be_set_arrives() -> None:
         "KUBEDR_CA_CONFIG_MAP": "kubedr-ca/bundle.pem",
         "KUBEDR_METRICS_AUTHENTICATION": "true",
         "KUBEDR_METRICS_TLS_DIRECTORY": "/etc/kubedr/metrics-tls",
+        "KUBEDR_JOB_PODS": ANY,
         "EXTRA": "value",
     }
     controller = EVERYTHING["controller"]
@@ -113,13 +150,48 @@ def test_everything_that_can_be_set_arrives() -> None:
     assert dashboard["metadata"]["annotations"]["grafana_folder"] == "Backup"
     for item in [*objects, *hooks(EVERYTHING)]:
         assert item["metadata"]["labels"]["owner"] == "us", item["metadata"]["name"]
-        if item["metadata"]["namespace" if "namespace" in item["metadata"] else "name"] != "kube-system":
-            assert item["metadata"]["annotations"]["example.com/note"] == "text", item["metadata"]["name"]
+        assert item["metadata"]["annotations"]["example.com/note"] == "text", item["metadata"]["name"]
 
 
 def test_what_not_every_cluster_can_use_is_there_only_when_it_is_asked_for() -> None:
     optional = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "PodDisruptionBudget", "ConfigMap")
     assert not {item["kind"] for item in render()}.intersection(optional)
+
+
+def test_what_jobs_pods_get_is_what_the_controller_understands() -> None:
+    (container,) = only("Deployment", render(EVERYTHING))["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    pods = load_settings("ns", environment).job_pods
+    assert pods.labels == {"app": "backup", "owner": "us"}
+    assert pods.annotations == {"sidecar.istio.io/inject": "false", "example.com/note": "text"}
+    assert pods.resources == {"limits": {"memory": "1Gi"}}
+    assert pods.tolerations == ({"operator": "Exists"},)
+    assert (pods.node_selector, pods.priority_class_name) == ({"disk": "ssd"}, "system-node-critical")
+    job = only("Job", hooks(EVERYTHING))["spec"]["template"]["metadata"]
+    assert job["labels"]["app"] == "backup"
+    assert job["annotations"]["sidecar.istio.io/inject"] == "false"
+
+
+def test_names_can_be_chosen() -> None:
+    objects = render({"fullnameOverride": "b", "serviceAccount": {"create": False, "name": "ours"}})
+    assert only("Deployment", objects)["metadata"]["name"] == "b-controller"
+    assert only("Deployment", objects)["spec"]["template"]["spec"]["serviceAccountName"] == "ours"
+    bindings = [item for item in objects if item["kind"] == "RoleBinding" and "check" not in item["metadata"]["name"]]
+    assert {binding["subjects"][0]["name"] for binding in bindings} == {"ours"}
+    assert {item["metadata"]["name"] for item in objects if item["kind"] == "ServiceAccount"} == {"b-check"}
+
+
+def test_each_release_has_alerts_of_its_own() -> None:
+    rules = only("PrometheusRule", render({"prometheusRule": {"enabled": True}}, namespace="one"))["spec"]["groups"]
+    for rule in rules[0]["rules"]:
+        metrics = re.findall(r"\b(?:kubedr_|leader_)\w+(\S*)", rule["expr"])
+        assert all(matchers.startswith('{namespace="one"') for matchers in metrics), rule["expr"]
+
+
+def test_a_version_with_a_digest_behind_it_is_still_a_label(tmp_path: Path) -> None:
+    helm("package", CHART, "--version=0.1.0+abc123", f"--destination={tmp_path}")
+    text = helm("template", "kubedr", tmp_path / "kubedr-0.1.0+abc123.tgz", f"--kube-version={KUBERNETES}")
+    assert only("Deployment", documents(text))["metadata"]["labels"]["helm.sh/chart"] == "kubedr-0.1.0_abc123"
 
 
 def test_two_releases_in_two_namespaces_share_no_name() -> None:

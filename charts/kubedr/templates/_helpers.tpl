@@ -1,9 +1,13 @@
 {{- define "kubedr.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}{{ else if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end -}}
 {{- end }}
 
 {{- define "kubedr.controller" -}}
 {{ include "kubedr.fullname" . }}-controller
+{{- end }}
+
+{{- define "kubedr.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "kubedr.controller" .) }}
 {{- end }}
 
 {{- define "kubedr.selector" -}}
@@ -14,18 +18,18 @@ app.kubernetes.io/component: controller
 
 {{- define "kubedr.labels" -}}
 {{ include "kubedr.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | trunc 63 | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
 {{- /*
-The metadata of everything: (dict "root" $), and a "name", "component", "labels" or "annotations" of its own if it has
-some. What is cluster-scoped has a name, "cluster", to which the namespace is added, as releases in several namespaces
-meet there.
+The metadata of everything: (dict "root" $), and a "name", "namespace", "component", "labels" or "annotations" of its own
+if it has some. What is cluster-scoped has a name, "cluster", to which the release's namespace is added, as releases in
+several namespaces meet there.
 */}}
 {{- define "kubedr.metadata" -}}
 {{- $ := .root -}}
@@ -34,7 +38,7 @@ metadata:
   name: {{ .cluster }}-{{ $.Release.Namespace }}
   {{- else }}
   name: {{ .name | default (include "kubedr.controller" $) }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ .namespace | default $.Release.Namespace }}
   {{- end }}
   labels:
     {{- $own := ternary (dict "app.kubernetes.io/component" .component) (dict) (hasKey . "component") }}
@@ -43,6 +47,18 @@ metadata:
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{- /* What the controller gives the pods of all Jobs, as YAML, but for what is empty. */}}
+{{- define "kubedr.jobs" -}}
+{{- $labels := merge (dict) .Values.jobs.podLabels .Values.commonLabels }}
+{{- $annotations := merge (dict) .Values.jobs.podAnnotations .Values.commonAnnotations }}
+{{- $all := merge (dict "labels" $labels "annotations" $annotations) (omit .Values.jobs "podLabels" "podAnnotations") }}
+{{- range $name, $value := $all }}
+{{- if $value }}
+{{ dict $name $value | toYaml }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "kubedr.caConfigMap" -}}

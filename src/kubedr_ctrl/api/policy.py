@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.duration import DURATION_PATTERN, parse_duration
@@ -28,6 +28,16 @@ DURATION_BUCKETS = (
     *range(HOUR, 11 * HOUR, HOUR),
 )
 """Upper bounds, in seconds, of the histogram of backup durations."""
+
+
+Quantity = Annotated[str, BeforeValidator(str), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+
+
+class Resources(Model):
+    """Kubernetes' ResourceRequirements."""
+
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
 
 
 class MetadataBackupPolicySpec(Model):
@@ -99,6 +109,8 @@ class MetadataBackupPolicySpec(Model):
         ),
     ] = "1h"
     """How long one backup may take before it counts as failed."""
+    resources: Resources | None = None
+    """What a backup's container requests and may use, such as requests: {memory: 256Mi}."""
 
     @property
     def timeout_seconds(self) -> int:

@@ -47,7 +47,7 @@ async def apply(
     set_name: str,
     say: Callable[[str], None] = click.echo,
 ) -> bool:
-    """Create, change and delete so that there is what `manifests` say; return whether the API server took it all."""
+    """Create and change what `manifests` say, and if the API server took it all, which is returned, delete the rest."""
     taken = True
     names = {kind: set[str]() for kind in _KINDS}
     for manifest in manifests:
@@ -61,10 +61,12 @@ async def apply(
         except ApiError as error:
             taken = False
             say(f"✗ {kind} {name}: {error}")
+    if not taken:  # what was refused may be what should take the place of what would be deleted
+        return False
     # A location waits for its policies to be gone, so these go first.
     for kind in reversed(_KINDS):
         for item in await read_all(client, _KINDS[kind], namespace, f"{SET_LABEL}={set_name}"):
             if item.metadata.name not in names[kind]:
                 await client.delete(_KINDS[kind], namespace, item.metadata.name, uid=item.metadata.uid)
                 say(f"✓ {kind} {item.metadata.name} deleted, as it is no longer asked for")
-    return taken
+    return True

@@ -93,6 +93,7 @@ def _pod(policy: MetadataBackupPolicy, location: BackupLocation, cluster: str) -
         task,
         location.spec,
         as_root=True,
+        resources={name: amounts for name, amounts in spec.resources if amounts} if spec.resources else {},
         env=[
             secret_env(SecretEnv.ETCD_CA, spec.etcd_creds, "ca.crt"),
             secret_env(SecretEnv.ETCD_CERT, spec.etcd_creds, "client.crt"),

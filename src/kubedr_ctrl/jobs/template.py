@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ConfigDict
+
+from kubedr_ctrl.api.base import Model
 from kubedr_ctrl.api.location import BackupLocation, BackupLocationSpec, CaBundle
 from kubedr_ctrl.api.meta import ObjectMeta
 from kubedr_ctrl.api.names import (
@@ -45,6 +48,20 @@ NODE_GONE_SECONDS = 30
 """How long a pod outlives the loss of its node."""
 
 
+class PodDefaults(Model):
+    """What an installation gives the pods of all Jobs, in Kubernetes' own words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    resources: dict[str, Any] = {}
+    node_selector: dict[str, str] = {}
+    """For all but backups, which have to run on a control-plane node."""
+    tolerations: tuple[dict[str, Any], ...] = ()
+    priority_class_name: str = ""
+
+
 @dataclass(frozen=True)
 class WorkerSetup:
     """What the workers of all Jobs have in common."""
@@ -56,6 +73,7 @@ class WorkerSetup:
     """Environment variables that name proxies on the way to S3."""
     ca_bundle: CaBundle | None = None
     """Certificates for S3 endpoints whose BackupLocation names none."""
+    pods: PodDefaults = PodDefaults()
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,8 @@ class Pod:
     task: InitTask | BackupTask | RestoreTask | ForgetTask
     location: BackupLocationSpec
     as_root: bool = False
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """Of the container, in the place of the installation's."""
     env: Sequence[Manifest] = ()
     volumes: Sequence[Manifest] = ()
     mounts: Sequence[Manifest] = ()
@@ -128,7 +148,10 @@ def job_spec(pod: Pod, setup: WorkerSetup, operation: Operation) -> Manifest:
             ]
         },
         "template": {
-            "metadata": {"labels": labels(operation)},
+            "metadata": {
+                "labels": {**setup.pods.labels, **labels(operation)},
+                **({"annotations": setup.pods.annotations} if setup.pods.annotations else {}),
+            },
             "spec": {**_pod_spec(pod, setup), **pod.spec},
         },
     }
@@ -136,8 +159,13 @@ def job_spec(pod: Pod, setup: WorkerSetup, operation: Operation) -> Manifest:
 
 def _pod_spec(pod: Pod, setup: WorkerSetup) -> Manifest:
     ca_volumes, ca_mounts = _ca_bundle(pod.location.ca_bundle or setup.ca_bundle)
+    defaults = setup.pods
+    optional: Manifest = {"priorityClassName": defaults.priority_class_name}
+    if "affinity" not in pod.spec:
+        optional["nodeSelector"] = defaults.node_selector
     identity = {"runAsUser": 0, "runAsNonRoot": False} if pod.as_root else {"runAsUser": 65532, "runAsNonRoot": True}
     return {
+        **{name: value for name, value in optional.items() if value},
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -150,6 +178,7 @@ def _pod_spec(pod: Pod, setup: WorkerSetup) -> Manifest:
                 for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
             ),
             *pod.tolerations,
+            *defaults.tolerations,
         ],
         "containers": [
             {
@@ -172,6 +201,7 @@ def _pod_spec(pod: Pod, setup: WorkerSetup) -> Manifest:
                     *pod.env,
                 ],
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *ca_mounts, *pod.mounts],  # noqa: S108
+                "resources": dict(pod.resources or defaults.resources),
                 "securityContext": {
                     **identity,
                     "readOnlyRootFilesystem": True,

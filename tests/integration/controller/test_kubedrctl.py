@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 
 from kubedr_ctrl.api.result import Operation
-from tests.servers.kubedr import Kubedr, Object, failure
+from tests.servers.kubedr import Kubedr, Object, failure, report
 
 
 def kubedrctl(kubedr: Kubedr, *args: str | Path) -> tuple[int, str]:
@@ -48,9 +49,18 @@ def test_check_says_of_each_thing_whether_it_is_well(own: Kubedr) -> None:
 
 def test_check_waits_for_what_is_still_on_its_way(shared: Kubedr) -> None:
     shared.apply(shared.location("on-its-way"))
+    job = shared.next_job("on-its-way", Operation.INIT)
     code, said = kubedrctl(shared, "check", "--timeout=0")
     assert code == 1
-    assert "✗ BackupLocation on-its-way: " in said
+    assert "✗ BackupLocation on-its-way: Initializing" in said
+    assert "✓ controller: " in said
+
+    with ThreadPoolExecutor() as pool:
+        check = pool.submit(kubedrctl, shared, "check", "--timeout=60")
+        shared.finish(job, report(Operation.INIT))
+        code, said = check.result()
+    assert "✓ BackupLocation on-its-way: " in said
+    assert code == 0
 
 
 def manifests(path: Path, *objects: Object) -> Path:
@@ -89,8 +99,11 @@ def test_apply_passes_on_why_something_is_refused_and_does_the_rest(
     shared: Kubedr, tmp_path: Path, spec: Object, words: str
 ) -> None:
     file = manifests(tmp_path / "r.yaml", shared.policy("refused", "loc", **spec), shared.policy("taken", "loc"))
+    before = manifests(tmp_path / "before.yaml", shared.policy("before", "loc"))
+    assert kubedrctl(shared, "apply", before, "--set=refusals")[0] == 0
     code, said = kubedrctl(shared, "apply", file, "--set=refusals")
     assert code == 1
+    assert shared.get("MetadataBackupPolicy", "before"), "what was refused might have taken its place"
     assert "✗ MetadataBackupPolicy refused: " in said
     assert words in said
     assert "✓ MetadataBackupPolicy taken applied\n" in said

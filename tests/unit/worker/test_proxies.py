@@ -49,5 +49,18 @@ def test_addresses_are_excepted_by_range(exceptions: str, *, direct: bool) -> No
     assert (proxy_for("http://10.1.2.3:9000", variables) is None) == direct
 
 
+@pytest.mark.parametrize(
+    ("url", "exceptions"),
+    [
+        ("https://s3.example.com", "s3.example.com:443"),
+        ("http://s3.example.com", "s3.example.com:80"),
+        ("http://[fd00::1]:9000", "[fd00::1]:9000"),
+        ("http://[fd00::1]:9000", "fd00::1"),
+    ],
+)
+def test_a_port_that_is_not_written_is_the_schemes_and_addresses_may_have_brackets(url: str, exceptions: str) -> None:
+    assert proxy_for(url, {**PROXIES, "NO_PROXY": exceptions}) is None
+
+
 def test_lower_case_variables_count_and_a_scheme_may_be_left_out() -> None:
     assert proxy_for("http://s3.example.com", {"http_proxy": "proxy:3128"}) == "http://proxy:3128"
