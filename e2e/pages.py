@@ -11,18 +11,21 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 
 from e2e.cluster import ON_NODE
 from e2e.machine import REPOSITORY, environment
 
 _BLOCK = re.compile(
-    r"(<!-- not run here: (?P<why>.+?) -->\n+)?```(?P<language>\S*)(?P<more>[^\n]*)\n(?P<text>.*?)```", re.DOTALL
+    r"(<!-- not run here: (?P<why>.+?) -->\n+)?^(?P<indent> *)```(?P<language>\w+)(?P<more>[^\n]*)\n"
+    r"(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of a page."""
+    """A fenced block of a page, as people copy it."""
 
     page: str
     text: str
@@ -31,11 +34,11 @@ class Block:
     """Why it is not run, if it is not."""
 
 
-def blocks(page: str) -> Iterator[Block]:
-    """Yield the blocks of commands in a page, whose path is given as from the repository."""
+def blocks(page: str, language: str = "sh") -> Iterator[Block]:
+    """Yield the blocks in that language of a page, whose path is given as from the repository."""
     for match in _BLOCK.finditer((REPOSITORY / page).read_text()):
-        if match["language"] == "sh":
-            yield Block(page, match["text"], match["more"].strip() == "node", match["why"] or "")
+        if match["language"] == language:
+            yield Block(page, dedent(match["text"]), match["more"].strip() == "node", match["why"] or "")
 
 
 @dataclass

@@ -1,17 +1,15 @@
 """What the pages of docs/ show, for tests to run."""
 
-import re
 from pathlib import Path
-from textwrap import dedent
+
+from e2e import pages
 
 DOCS = Path(__file__).parents[1] / "docs"
-_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the fenced blocks of a page that are in that language, as people copy them."""
-    found = [block for block in _BLOCK.finditer((DOCS / page).read_text()) if block["language"] == language]
-    return [dedent(block["text"]) for block in found]
+    """Return the fenced blocks of a page of docs/ that are in that language, as people copy them."""
+    return [block.text for block in pages.blocks(f"docs/{page}", language)]
 
 
 def rows(page: str, first: str) -> list[list[str]]:

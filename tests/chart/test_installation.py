@@ -1,5 +1,6 @@
 """The chart on a real API server, by the real helm: installed, upgraded, rolled back, uninstalled."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import yaml
 
 from tests.chart.helm import CHART, Object, helm
 from tests.chart.test_rendering import EVERYTHING
+from tests.pages import blocks
 from tests.servers.apiserver import ApiError, ControlPlane, control_plane
+from tests.servers.process import BINARIES
 
 MERGE = "application/merge-patch+json"
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backuplocations.kubedr.catalogicsoftware.com"
@@ -54,3 +57,10 @@ def test_it_is_installed_upgraded_with_its_definitions_rolled_back_and_uninstall
     with pytest.raises(ApiError, match="404"):
         bare.request("GET", deployment)
     assert bare.kubectl("-n", "backup", "get", "backuplocation", "kept", "-o", "name")
+
+    (script,) = [text for text in blocks("uninstall.md", "sh") if "delete customresourcedefinitions" in text]
+    subprocess.run(
+        ["/bin/sh", "-ec", script], env={"PATH": str(BINARIES), "KUBECONFIG": str(bare.kubeconfig)}, check=True
+    )
+    with pytest.raises(ApiError, match="404"):
+        bare.request("GET", DEFINITION)
