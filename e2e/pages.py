@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
+from e2e import debian
 from e2e.cluster import ON_NODE
 from e2e.machine import REPOSITORY, environment
 
@@ -52,6 +53,8 @@ class Reader:
     variables: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for program in ("curl", "openssl"):
+            debian.install(program, program)
         for name in ("charts", "manifests"):
             (self.directory / name).symlink_to(REPOSITORY / name)
         self.variables = environment() | self.variables

@@ -8,7 +8,7 @@ from e2e.pages import Reader
 from e2e.stories.teller import take_away
 
 CHAPTERS = (
-    *("installation", "configuration", "backup", "monitoring", "runbooks", "restore", "pausing"),
+    *("security", "installation", "configuration", "backup", "monitoring", "runbooks", "restore", "pausing"),
     *("troubleshooting", "uninstall"),
 )
 PAGES = ("README.md", *(f"docs/{chapter}.md" for chapter in CHAPTERS))

@@ -81,8 +81,9 @@ EVERYTHING: Object = {
 }
 
 
-def test_lint_has_nothing_to_say() -> None:
-    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
+@pytest.mark.parametrize("program", ["helm", "helm4"])
+def test_lint_has_nothing_to_say(program: str) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART, program=program)
 
 
 @pytest.mark.parametrize(

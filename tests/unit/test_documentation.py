@@ -20,7 +20,7 @@ def test_tables_are_those_of_the_code(page: Path) -> None:
 
 
 def test_each_page_with_commands_is_run_by_a_story_or_by_a_test() -> None:
-    by_tests = {"docs/distributions.md", "docs/migration.md", "docs/security.md"}
+    by_tests = {"docs/distributions.md", "docs/migration.md"}
     run = {*STORY, "docs/configuration.md", "docs/backup.md", "docs/disaster-recovery.md", *by_tests}
     for page in (ROOT / "README.md", *DOCS.glob("*.md")):
         text = page.read_text()
