@@ -54,8 +54,8 @@ env: $(VENV)/complete ## how to reach it: eval "$$(make -s env)"
 demo: $(VENV)/complete ## a backup, a disaster and a restore before your eyes, on a cluster of its own or the one that is up
 	$(RUN) e2e.demo
 
-e2e: $(VENV)/complete ## the stories of e2e/stories, then a disaster, likewise
-	$(RUN) e2e with sh -c '$(RUN) pytest e2e/stories --timeout=900 --numprocesses=4 && $(RUN) pytest e2e/disaster --timeout=900'
+e2e: $(VENV)/complete ## the stories of e2e/stories, then the image by itself and a disaster, likewise
+	$(RUN) e2e with sh -c '$(RUN) pytest e2e/stories --timeout=900 --numprocesses=4 && $(RUN) pytest e2e/image e2e/disaster --timeout=900'
 
 image: $(VENV)/complete ## build the container image from the Containerfile
 	$(RUN) e2e image
@@ -71,6 +71,8 @@ lock: $(UV) ## pin every dependency by hash, from pyproject.toml
 		--custom-compile-command 'make lock' -c requirements/runtime.txt -o requirements/dev.txt
 	$(UV) pip compile -q requirements/audit.in --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' -o requirements/audit.txt
+	$(UV) pip compile -q requirements/image.in --universal --python-version 3.13 --generate-hashes \
+		--custom-compile-command 'make lock' -o requirements/image.txt
 
 # Debian ships Python without the part that makes virtual environments.
 $(VENV)/complete:

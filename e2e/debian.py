@@ -54,6 +54,7 @@ def bootstrap(suite: str, archive: Path) -> None:
         )
     with step(f"bootstrap Debian {suite}"):
         slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")]
+        slim.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
         run("mmdebstrap", "--variant=minbase", "--mode=root", *slim, suite, archive, f"deb {mirror} {suite} main")
 
 

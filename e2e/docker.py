@@ -116,11 +116,13 @@ def registry_has(tag: str) -> bool:
 
 
 def debian_image(suite: str) -> str:
-    """Return a minimal Debian image, made of the machine's own mirror if need be."""
+    """Return a minimal Debian image: the registry's, by digest, or one made of the machine's own mirror."""
     tag, official = f"kubedr/debian:{suite}", f"debian:{suite}-slim"
     if not has_image(tag):
         if registry_has(official):
-            return official
+            run("docker", "pull", "--quiet", official)
+            [pulled] = json.loads(run("docker", "image", "inspect", official))
+            return f"{official}@{pulled['RepoDigests'][0].partition('@')[2]}"
         with TemporaryDirectory(dir=CACHE) as scratch:
             archive = Path(scratch, "root.tar")
             debian.bootstrap(suite, archive)
@@ -130,7 +132,8 @@ def debian_image(suite: str) -> str:
 
 def build(tag: str, context: Path, containerfile: Path, *, target: str = "", base: str) -> None:
     """Build an image; its steps see this machine's certificate authorities, as they share its network."""
-    authorities = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
+    name, _, digest = base.partition("@")
+    labels = {"name": name, "digest": digest} if digest else {}
     run(
         *(
             "docker",
@@ -141,9 +144,16 @@ def build(tag: str, context: Path, containerfile: Path, *, target: str = "", bas
             f"--file={containerfile}",
             f"--target={target}",
         ),
-        *([f"--secret=id=ca-certificates,src={authorities}"] if authorities else []),
+        *secrets(),
+        *(f"--label=org.opencontainers.image.base.{key}={value}" for key, value in labels.items()),
         *(f"--build-arg=BASE={base}", context),
     )
+
+
+def secrets() -> list[str]:
+    """Return what has a build see this machine's certificate authorities."""
+    authorities = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
+    return [f"--secret=id=ca-certificates,src={authorities}"] if authorities else []
 
 
 def _has_network() -> bool:

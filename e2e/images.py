@@ -15,12 +15,15 @@ from e2e.binaries import KIND, KUBERNETES
 from e2e.machine import BIN, CACHE, REPOSITORY, run, step
 
 _NODE = Path(__file__).parent / "node"
+_CONTEXT = (
+    *("Containerfile", ".dockerignore", "pyproject.toml"),
+    *("requirements/image.txt", "requirements/runtime.txt", "src"),
+)
 
 
 def controller_image() -> str:
     """Build the image of controller and worker and return its tag."""
-    context = (REPOSITORY / "Containerfile", REPOSITORY / "requirements" / "runtime.txt", REPOSITORY / "src")
-    tag = f"kubedr:{_digest(context)}"
+    tag = f"kubedr:{_digest(REPOSITORY / name for name in _CONTEXT)}"
     if not docker.has_image(tag):
         base = docker.debian_image("trixie")
         with step(f"build {tag}"):
