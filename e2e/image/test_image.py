@@ -88,6 +88,11 @@ def test_certificate_authorities_are_found_by_python(image: str) -> None:
     assert "BEGIN CERTIFICATE" in in_image(image, "cat", "/etc/ssl/certs/ca-certificates.crt")
 
 
+def test_names_are_looked_up_in_the_hosts_file_first(image: str) -> None:
+    """As Kubernetes' hostAliases rely on; without this file the C library asks DNS first."""
+    assert re.search(r"^hosts:\s+files dns", in_image(image, "cat", "/etc/nsswitch.conf"), re.MULTILINE)
+
+
 def test_the_labels_say_what_it_is(image: str) -> None:
     [found] = json.loads(run("docker", "image", "inspect", image))
     labels = {key.removeprefix("org.opencontainers.image."): text for key, text in found["Config"]["Labels"].items()}
@@ -133,6 +138,7 @@ def test_buildah_makes_the_same_files(again: str, tmp_path: Path) -> None:
         f"base=$(buildah pull --quiet docker-archive:{tmp_path}/base.tar)",
         _command("buildah build", AGAIN, *more),
         f"buildah push --quiet {AGAIN} docker-archive:{tmp_path}/buildah.tar",
+        "buildah rmi --all --force",
     )
     # In a mount namespace of its own, as it leaves mounts in its storage.
     environment = {"CONTAINERS_STORAGE_CONF": str(storage)}
