@@ -31,7 +31,7 @@ from kubedr_ctrl.jobs.template import WorkerSetup
 from kubedr_ctrl.kube.backoff import Backoff
 from kubedr_ctrl.kube.certificate import CertificateError, ServingCertificate
 from kubedr_ctrl.kube.client import Client
-from kubedr_ctrl.kube.credentials import Credentials, load_credentials, pod_namespace
+from kubedr_ctrl.kube.credentials import Credentials, CredentialsError, load_credentials, pod_namespace
 from kubedr_ctrl.kube.errors import ApiError, ServerError, TooManyRequests, Undecodable, Unreachable
 from kubedr_ctrl.kube.lease import LeaderElection
 from kubedr_ctrl.kube.outage import Outage
@@ -248,7 +248,7 @@ def main() -> None:
     set_up_logging(settings.log_level)
     try:
         asyncio.run(_run(settings))
-    except CertificateError as error:
+    except (CertificateError, CredentialsError) as error:
         log.critical("%s", error)
         sys.exit(1)
 

@@ -13,6 +13,7 @@ from kubedr_ctrl.api.meta import Condition, ctime, merge_conditions, parse_ctime
 from kubedr_ctrl.api.names import MAX_POLICY_NAME, cronjob_name, job_name, job_stem
 from kubedr_ctrl.api.policy import DURATION_BUCKETS, MetadataBackupPolicy
 from kubedr_ctrl.api.result import Operation, Outcome, Reason, Result, shorten
+from kubedr_ctrl.kube.credentials import CredentialsError, load_credentials
 from kubedr_ctrl.settings import load_settings
 
 CRDS = Path(__file__).parents[2] / "manifests" / "crds"
@@ -106,3 +107,11 @@ def test_settings_come_from_the_environment_and_name_what_is_wrong() -> None:
     assert load_settings("pods", {"KUBEDR_NAMESPACE": "other", "KUBEDR_PORT": "9000"}).port == 9000
     with pytest.raises(ValueError, match=r"^KUBEDR_PORT='many': "):
         load_settings(None, {"KUBEDR_PORT": "many"})
+
+
+async def test_without_any_credentials_it_is_said_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    with pytest.raises(CredentialsError, match="set KUBECONFIG"):
+        await load_credentials(tmp_path)

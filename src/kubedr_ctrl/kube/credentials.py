@@ -68,7 +68,10 @@ class Credentials:
 
 
 async def load_credentials(service_account: Path = SERVICE_ACCOUNT) -> Credentials:
-    """Return the credentials of KUBECONFIG where it is set, else those of the pod, else of ~/.kube/config."""
+    """Return the credentials of KUBECONFIG where it is set, else those of the pod, else of ~/.kube/config.
+
+    CredentialsError says why there are none.
+    """
     configuration = Configuration()
     kubeconfig = os.environ.get("KUBECONFIG")
     token = service_account / "token"
@@ -80,7 +83,11 @@ async def load_credentials(service_account: Path = SERVICE_ACCOUNT) -> Credentia
             cert_filename=str(service_account / "ca.crt"),
         )
         return Credentials(configuration, token_file=token)
-    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    try:
+        await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    except ConfigException as error:
+        msg = f"there is neither a pod's service account nor a kubeconfig that can be used; set KUBECONFIG: {error}"
+        raise CredentialsError(msg) from error
     return Credentials(configuration)
 
 
