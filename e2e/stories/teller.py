@@ -1,6 +1,7 @@
 """What the stories have in common: resources with names of their own, waiting, and cleaning up."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -19,9 +20,13 @@ Object = dict[str, Any]
 def take_away(cluster: Cluster, namespace: str) -> None:
     """Delete a namespace with an installation in it, whether or not a controller is there to let it go."""
     run("helm", "uninstall", "kubedr", f"--namespace={namespace}", "--wait", "--ignore-not-found")
-    cluster.kubectl("-n", namespace, "delete", "deployments,cronjobs", "--all", "--cascade=foreground", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "delete", "deployments", "--all", "--cascade=foreground", "--timeout=60s")
     for item in cluster.kubectl("-n", namespace, "get", "bl,mbp,mbr,jobs", "-o", "name").split():
-        cluster.kubectl("-n", namespace, "patch", item, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        try:
+            cluster.kubectl("-n", namespace, "patch", item, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        except subprocess.CalledProcessError as error:
+            if "NotFound" not in str(error.__notes__):  # gone by itself
+                raise
     cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
 
 

@@ -117,9 +117,13 @@ class Reconciliation(Generic[R, O]):
         """Carry out one action; return the version of `item` after it."""
         client, namespace, name = self._client, self._namespace, item.metadata.name
         match action:
-            case ApplyCronJob(manifest):
+            case ApplyCronJob(manifest, afresh):
+                cronjob = manifest["metadata"]["name"]
+                if afresh:
+                    with suppress(NotFound):
+                        await client.replace(CRONJOBS, namespace, cronjob, "/spec", manifest["spec"])
                 await client.apply(CRONJOBS, namespace, manifest, manager=FIELD_MANAGER)
-                log.info("CronJob %s follows policy %s", manifest["metadata"]["name"], name)
+                log.info("CronJob %s follows policy %s", cronjob, name)
             case CreateJob(manifest):
                 with suppress(AlreadyExists):
                     await client.create(JOBS, namespace, manifest)

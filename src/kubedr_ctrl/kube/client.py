@@ -5,7 +5,7 @@ Every request has a timeout. Nothing is retried here: who calls knows whether th
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ CONNECT_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 30.0
 """Seconds for a whole request, and for the head of a watch's answer."""
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 Manifest = Mapping[str, Any]
@@ -102,6 +103,12 @@ class Client:
         path = resource.path(namespace, name, subresource)
         return _decoded(await self._request("PATCH", path, body=patch, type_=MERGE_PATCH), resource)
 
+    async def replace(self, resource: Resource[T], namespace: str, name: str, path: str, value: Manifest) -> T:
+        """Put `value` in the place of all that stands at `path`, such as /spec."""
+        operations = [{"op": "replace", "path": path, "value": value}]
+        path = resource.path(namespace, name)
+        return _decoded(await self._request("PATCH", path, body=operations, type_=JSON_PATCH), resource)
+
     async def delete(self, resource: Resource[T], namespace: str, name: str, *, uid: str) -> None:
         """Delete the object and, in the background, what it owns; Conflict if its UID is another."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
@@ -124,7 +131,7 @@ class Client:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | Sequence[Manifest] | None = None,
         type_: str = "application/json",
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT)
@@ -145,7 +152,7 @@ class Client:
         *,
         params: Mapping[str, str] | None,
         limits: aiohttp.ClientTimeout,
-        body: Manifest | None = None,
+        body: Manifest | Sequence[Manifest] | None = None,
         type_: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:

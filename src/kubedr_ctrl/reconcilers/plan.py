@@ -24,6 +24,9 @@ class ApplyCronJob:
     """Create the CronJob or bring it to what the manifest says."""
 
     manifest: Mapping[str, Any]
+    afresh: bool = False
+    """Whether none of ours was there. Somebody else's may be, as the original KubeDR's: applied onto it, the manifest
+    would leave their containers beside ours."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _cronjob(observed: PolicyObserved) -> list[Action]:
     applied = observed.cronjob.metadata.annotations.get(SPEC_HASH_ANNOTATION) if observed.cronjob else None
     if applied == wanted["metadata"]["annotations"][SPEC_HASH_ANNOTATION]:
         return []
-    return [ApplyCronJob(wanted)]
+    return [ApplyCronJob(wanted, afresh=observed.cronjob is None)]
 
 
 def _retention(observed: PolicyObserved) -> list[Action]:

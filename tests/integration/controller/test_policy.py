@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -299,3 +300,17 @@ def test_a_namespace_that_does_not_admit_backups_is_told_with_the_remedy(own: Ku
     own.wait_for(lambda: own.plane.pods.of_job(own.namespace, job), "the pod to be created", timeout=60)
     own.finish(job, report(Operation.BACKUP))
     assert own.recorded(job) == "Completed"
+
+
+def test_a_cronjob_that_somebody_else_left_under_its_name_becomes_the_policys_own(shared: Kubedr) -> None:
+    theirs = {"name": "kubedr-backup-container", "image": "original:1"}
+    pod = {"restartPolicy": "Never", "containers": [theirs], "nodeSelector": {"master": ""}}
+    spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    name = "left-behind-backup-cronjob"
+    shared.apply({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec})
+    shared.scheduled("left-behind")
+    cronjob = json.loads(shared.kubectl("get", "cronjob", name, "-o", "json"))
+    ours = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert [container["name"] for container in ours["containers"]] == ["worker"]
+    assert "nodeSelector" not in ours
+    assert cronjob["metadata"]["ownerReferences"][0]["name"] == "left-behind"
