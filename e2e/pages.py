@@ -75,7 +75,7 @@ class Reader:
         argv = ["bash", "-c", script]
         if block.on_node:
             passed = [f"--env={name}" for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY", "RESTIC_PASSWORD")]
-            argv = [*ON_NODE[:-1], *passed, ON_NODE[-1], "bash", "-c", f"set -euo pipefail\nexport HOME=/root\n{text}"]
+            argv = [*ON_NODE[:-1], *passed, ON_NODE[-1], "bash", "-c", f"set -euo pipefail\n{text}"]
         done = subprocess.run(
             argv, cwd=self.directory, env=self.variables, capture_output=True, text=True, check=False, timeout=600
         )

@@ -28,7 +28,7 @@ def test_a_dead_control_plane_comes_back_from_a_backup(tmp_path: Path) -> None:
             "bucketName: kubedr": f"bucketName: {bucket}",
             "203.0.113.10": address,
             "00000000-1111-2222-3333-444444444444": cluster_id,
-            "/root/kubeadm.conf": "/kind/kubeadm.conf",
+            "/srv/kubeadm.conf": "/kind/kubeadm.conf",
             # A container as a machine does not pass the checks that are about kernels and swap.
             "DirAvailable--var-lib-etcd": "all",
         },
