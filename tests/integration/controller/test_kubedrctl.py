@@ -47,17 +47,17 @@ def test_check_says_of_each_thing_whether_it_is_well(own: Kubedr) -> None:
     assert "✗ controller: none holds the Lease kubedr-controller: does its Deployment run?\n" in said
 
 
-def test_check_waits_for_what_is_still_on_its_way(shared: Kubedr) -> None:
-    shared.apply(shared.location("on-its-way"))
-    job = shared.next_job("on-its-way", Operation.INIT)
-    code, said = kubedrctl(shared, "check", "--timeout=0")
+def test_check_waits_for_what_is_still_on_its_way(own: Kubedr) -> None:
+    own.apply(own.location("on-its-way"))
+    job = own.next_job("on-its-way", Operation.INIT)
+    code, said = kubedrctl(own, "check", "--timeout=0")
     assert code == 1
     assert "✗ BackupLocation on-its-way: Initializing" in said
     assert "✓ controller: " in said
 
     with ThreadPoolExecutor() as pool:
-        check = pool.submit(kubedrctl, shared, "check", "--timeout=60")
-        shared.finish(job, report(Operation.INIT))
+        check = pool.submit(kubedrctl, own, "check", "--timeout=60")
+        own.finish(job, report(Operation.INIT))
         code, said = check.result()
     assert "✓ BackupLocation on-its-way: " in said
     assert code == 0

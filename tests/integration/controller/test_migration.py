@@ -200,7 +200,7 @@ def test_the_page_is_right_that_one_does_not_install_over_the_original(original:
         patch = '{"spec":{"destination":"other"}}'
         kubedr.kubectl("patch", "metadatabackuppolicy", "test-backup", "--type=merge", f"--patch={patch}")
         kubedr.wait_ready("MetadataBackupPolicy", "test-backup", "Scheduled")
-        assert containers(kubedr) == {"test-backup-kcx-backup", "worker"}
+        assert containers(kubedr) == {"worker"}
     finally:
         kubedr.stop_all()
 
