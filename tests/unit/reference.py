@@ -1,7 +1,6 @@
 """Writes the tables in docs/ that the code knows best, between marks such as `<!-- metrics: begin -->`: `make docs`."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,8 +11,7 @@ from kubedr_ctrl.results.exporter import Exporter
 from kubedr_ctrl.results.metrics import Metrics
 from kubedr_ctrl.settings import PREFIX, Settings
 from kubedr_ctrl.telemetry import Telemetry
-
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.pages import DOCS
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

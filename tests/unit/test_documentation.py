@@ -7,8 +7,9 @@ import pytest
 
 from e2e.stories.test_documentation import PAGES as STORY
 from kubedr_ctrl.api.result import Reason
-from tests.unit.reference import DOCS, written
+from tests.pages import DOCS
 from tests.unit.reference import PAGES as WITH_TABLES
+from tests.unit.reference import written
 
 ROOT = DOCS.parent
 
@@ -21,7 +22,7 @@ def test_tables_are_those_of_the_code(page: Path) -> None:
 
 def test_each_page_with_commands_is_run_by_a_story_or_by_a_test() -> None:
     by_tests = {"docs/distributions.md", "docs/migration.md"}
-    run = {*STORY, "docs/configuration.md", "docs/backup.md", "docs/disaster-recovery.md", *by_tests}
+    run = {*STORY, "docs/disaster-recovery.md", *by_tests}
     for page in (ROOT / "README.md", *DOCS.glob("*.md")):
         text = page.read_text()
         name = str(page.relative_to(ROOT))

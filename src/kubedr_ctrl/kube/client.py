@@ -106,8 +106,8 @@ class Client:
     async def replace(self, resource: Resource[T], namespace: str, name: str, path: str, value: Manifest) -> T:
         """Put `value` in the place of all that stands at `path`, such as /spec."""
         operations = [{"op": "replace", "path": path, "value": value}]
-        path = resource.path(namespace, name)
-        return _decoded(await self._request("PATCH", path, body=operations, type_=JSON_PATCH), resource)
+        target = resource.path(namespace, name)
+        return _decoded(await self._request("PATCH", target, body=operations, type_=JSON_PATCH), resource)
 
     async def delete(self, resource: Resource[T], namespace: str, name: str, *, uid: str) -> None:
         """Delete the object and, in the background, what it owns; Conflict if its UID is another."""
